@@ -1,0 +1,61 @@
+import type { Stamp } from './stamp.js'
+
+/** Why a lock is held, or may be taken. See `inspectLock` for each word's meaning. */
+export type Verdict = 'alive' | 'out-of-sight' | 'silent' | 'dead' | 'expired' | 'unstamped' | 'foreign' | 'guarded'
+
+/** The facts of a {@link LockError}, as far as they are known. */
+export interface LockErrorFacts {
+  /** The protected file (absolute), or the free name. */
+  file?: string | undefined
+  /** The stamp of who has it. */
+  holder?: Stamp | undefined
+  /** What is known about the holder. */
+  verdict?: Verdict | undefined
+  /** Milliseconds after which another attempt makes sense. */
+  retryAfterMs?: number | undefined
+  cause?: unknown
+}
+
+/**
+ * The one error of this library. `code` says what happened:
+ *
+ * | code | meaning |
+ * | --- | --- |
+ * | `ELOCKED` | somebody else has it; or it was waited for in vain |
+ * | `ECOMPROMISED` | this lock was held and has been lost |
+ * | `ENOTACQUIRED` | the token is not the holder's |
+ * | `EINVAL` | an argument is wrong; the message says which, and what to do |
+ * | `ENOSPC`, `EACCES`, `EROFS`, `EMFILE`, `EIO`, … | the machine refused; nothing was taken; `cause` is its error |
+ */
+export class LockError extends Error {
+  override readonly name = 'LockError'
+  readonly code: string
+  readonly file: string | undefined
+  readonly holder: Stamp | undefined
+  readonly verdict: Verdict | undefined
+  readonly retryAfterMs: number | undefined
+
+  constructor(code: string, message: string, facts: LockErrorFacts = {}) {
+    super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
+    this.code = code
+    this.file = facts.file
+    this.holder = facts.holder
+    this.verdict = facts.verdict
+    this.retryAfterMs = facts.retryAfterMs
+  }
+}
+
+/**
+ * Whether an error is a {@link LockError}, of this or of another copy of the package.
+ *
+ * @example
+ * try { await acquireLock('queue.md') } catch (error) { if (isLockError(error) && error.code === 'ELOCKED') return }
+ */
+export function isLockError(error: unknown): error is LockError {
+  return error instanceof Error && error.name === 'LockError' && 'code' in error
+}
+
+/** The code of an error of the operating system, such as `'ENOENT'`. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}

@@ -1,0 +1,179 @@
+import { opendir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { show } from './duration.js'
+import { LockError, type Verdict } from './error.js'
+import { context, fromMachine, patiently, run } from './holding.js'
+import { liveness } from './liveness.js'
+import { describeHolder, machineError } from './message.js'
+import * as protocol from './protocol.js'
+import { GUARD_SUFFIX, newWatch } from './protocol.js'
+import { locate, type Place } from './resource.js'
+import type { Stamp } from './stamp.js'
+import { system } from './system.js'
+
+/** Where a lock is, when not at `<file>.lock`. */
+export interface PlaceOptions {
+  lockFile?: string
+}
+
+/**
+ * Makes the lease of a detached lock begin anew; gives its new stamp.
+ * Throws `ENOTACQUIRED` when the token is not the holder's (or its process is dead), `ELOCKED` when its guard stays busy.
+ *
+ * @example await renewLock('memory/queue.md', token)
+ */
+export async function renewLock(resource: string, token: string, options: PlaceOptions = {}): Promise<Stamp> {
+  const { place, id } = byToken(resource, token, options)
+  const watch = newWatch()
+  const unlessDead = (stamp: Stamp) => (liveness(system, stamp) === 'dead' ? undefined : stamp)
+  const result = await run(patiently(place, () => fromMachine('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))))
+  if (result === 'lost') throw notAcquired(place)
+  return result.stamp
+}
+
+/**
+ * Releases a detached lock.
+ * Throws `ENOTACQUIRED` when the token is not the holder's, `ELOCKED` when its guard stays busy.
+ *
+ * @example await releaseLock('memory/queue.md', token)
+ */
+export async function releaseLock(resource: string, token: string, options: PlaceOptions = {}): Promise<void> {
+  const { place, id } = byToken(resource, token, options)
+  const watch = newWatch()
+  const result = await run(patiently(place, () => fromMachine('release', place, () => protocol.release(context, place.lockFile, id, watch))))
+  if (!result.released) throw notAcquired(place)
+}
+
+/** What {@link inspectLock} found. */
+export interface Inspection extends Place {
+  /** `stale`: the next who comes gets it. */
+  state: 'free' | 'held' | 'stale'
+  /**
+   * | verdict | meaning |
+   * | --- | --- |
+   * | `alive` | its process lives, its TTL runs |
+   * | `out-of-sight` | nothing can be known about its process (another machine, container or boot; detached); its TTL runs |
+   * | `silent` | its TTL has run out, but its process lives and should have renewed it: free for who watches that for 5 s |
+   * | `dead` | its process is dead |
+   * | `expired` | its TTL has run out |
+   * | `unstamped` | empty or torn: being taken, or its creator died |
+   * | `foreign` | not a lock of ours, never taken |
+   */
+  verdict?: Verdict
+  /** The verdict in words. */
+  why: string
+  stamp?: Stamp
+  /** Milliseconds until its TTL runs out; absent when it has none. */
+  remainingMs?: number
+}
+
+/**
+ * What is at a resource's lock path, without touching it. For information only, by the wall clock where the boot clock is not
+ * comparable: between the answer and your next step it may change.
+ *
+ * @example
+ * const { state, stamp } = inspectLock('memory/queue.md')
+ */
+export function inspectLock(resource: string, options: PlaceOptions = {}): Inspection {
+  return inspectPlace(findPlace(resource, options))
+}
+
+function inspectPlace(place: Place): Inspection {
+  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile))
+  if (reading.kind === 'absent') return { ...place, state: 'free', why: 'there is no lock file' }
+  const { verdict, why, stale, retryAfterMs } = judgement
+  const runs = (verdict === 'alive' || verdict === 'out-of-sight') && retryAfterMs !== undefined
+  return {
+    ...place,
+    state: stale ? 'stale' : 'held',
+    verdict,
+    why,
+    ...(reading.kind === 'stamp' && { stamp: reading.stamp }),
+    ...(runs && { remainingMs: retryAfterMs }),
+  }
+}
+
+/**
+ * Removes a lock by force, whoever holds it; gives what was there before. Its holder is told (`signal`), if it is one that renews
+ * or looks; a process that does not look goes on. So make sure that it is dead first.
+ * Throws `ELOCKED` when a living process holds the guard: end that one.
+ *
+ * @example await breakLock('memory/queue.md', { reason: 'its machine burnt down' })
+ */
+export async function breakLock(resource: string, options: PlaceOptions & { reason: string }): Promise<Inspection> {
+  if (typeof options?.reason !== 'string' || options.reason.trim() === '') throw new LockError('EINVAL', 'breakLock needs a reason, for those who ask later')
+  const place = findPlace(resource, options)
+  const before = inspectPlace(place)
+  const watch = newWatch()
+  await run(patiently(place, () => fromMachine('break', place, () => protocol.breakOpen(context, place.lockFile, watch))))
+  return before
+}
+
+/** One lock file or guard that {@link sweepLocks} found. */
+export interface Swept {
+  lockFile: string
+  action: 'removed' | 'would remove' | 'kept'
+  verdict: Verdict
+  why: string
+  stamp?: Stamp
+}
+
+const LEFT_OUT = new Set(['node_modules', '.git'])
+
+/**
+ * Removes what is stale below a folder, locks and guards, and tells what and why. Whatever is held, and what is not a lock of
+ * ours, is kept. `node_modules` and `.git` are left out; symbolic links are not followed.
+ *
+ * @example for (const { lockFile, action, why } of await sweepLocks('memory', { dryRun: true })) console.log(action, lockFile, why)
+ */
+export async function sweepLocks(folder: string, options: { dryRun?: boolean } = {}): Promise<Swept[]> {
+  const swept: Swept[] = []
+  for (const lockFile of await lockFilesBelow(folder)) swept.push(...sweepOne(lockFile, options.dryRun === true))
+  return swept
+}
+
+/** Paths of all lock files and guards below a folder. Throws the system's code when the folder cannot be read. */
+export async function lockFilesBelow(folder: string): Promise<string[]> {
+  const found: string[] = []
+  const visit = async (here: string) => {
+    for await (const entry of await opendir(here)) {
+      const path = join(here, entry.name)
+      if (entry.isDirectory()) {
+        // A subfolder may be unreadable, or gone by now.
+        if (!LEFT_OUT.has(entry.name)) await visit(path).catch(() => {})
+      } else if (/\.lock(\.guard)*$/.test(entry.name)) found.push(path)
+    }
+  }
+  const top = resolve(folder)
+  await visit(top).catch((error: unknown) => {
+    throw machineError('read', { file: top }, error)
+  })
+  return found.sort()
+}
+
+function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
+  const level = lockFile.split(GUARD_SUFFIX).length - 1
+  const place = { file: lockFile, lockFile }
+  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, lockFile, level))
+  if (reading.kind === 'absent') return []
+  const seen = { lockFile, verdict: judgement.verdict, why: judgement.why, ...(reading.kind === 'stamp' && { stamp: reading.stamp }) }
+  if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
+  const result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, newWatch()))
+  if (result === 'changed') return [{ ...seen, action: 'kept', why: 'it changes hands' }]
+  return [result.done ? { ...seen, action: 'removed' } : { ...seen, action: 'kept', verdict: result.verdict, why: result.why }]
+}
+
+function byToken(resource: string, token: string, options: PlaceOptions): { place: Place; id: string } {
+  if (typeof token !== 'string' || token === '') throw new LockError('EINVAL', `token must be the text that acquireLock gave, not ${show(token)}`)
+  return { place: findPlace(resource, options), id: system.id(token) }
+}
+
+function findPlace(resource: string, { lockFile }: PlaceOptions): Place {
+  return fromMachine('find the place of', { file: String(resource) }, () => locate(resource, lockFile))
+}
+
+function notAcquired(place: Place): LockError {
+  const { stamp, state } = inspectPlace(place)
+  const now = state === 'free' ? 'nobody holds it' : stamp ? `${describeHolder(stamp)} holds it` : 'what is there is not a lock of ours'
+  return new LockError('ENOTACQUIRED', `this token does not hold ${place.file}: ${now}. What it protected may have been changed by others`, { file: place.file, holder: stamp })
+}

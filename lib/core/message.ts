@@ -1,0 +1,63 @@
+import { forPeople, show } from './duration.js'
+import { LockError, systemCode } from './error.js'
+import type { Refusal } from './protocol.js'
+import type { Place } from './resource.js'
+import type { Stamp } from './stamp.js'
+
+/** A holder in words: `"hourly" (pid 4242 on mac-mini)`. */
+export function describeHolder(stamp: Stamp | undefined): string {
+  if (!stamp) return 'somebody'
+  const { owner, processes, host } = stamp
+  const pids = processes?.length ? `pid ${processes.map(({ pid }) => pid).join(', ')}` : 'detached'
+  return `${owner === undefined ? 'somebody' : show(owner)} (${pids}${host === undefined ? '' : ` on ${show(host).slice(1, -1)}`})`
+}
+
+/** Since when, why and until when, as far as the stamp says it. */
+export function describeHold({ acquiredAt, expiresAt, ttlMs, reason }: Stamp, now = Date.now()): string {
+  const since = Date.parse(acquiredAt ?? '')
+  const until = Date.parse(expiresAt ?? '')
+  return [
+    Number.isNaN(since) ? '' : `since ${acquiredAt} (${forPeople(Math.max(0, now - since))})`,
+    Number.isNaN(until) ? (ttlMs === undefined ? 'until it is released' : '') : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
+    reason === undefined ? '' : `to ${show(reason)}`,
+  ].filter(Boolean).join(', ')
+}
+
+/** A word of a shell command. */
+export function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
+
+/** The error for a lock that was not obtained, or not released. */
+export function refusalError({ file, lockFile }: Place, refusal: Refusal, waitedMs = 0): LockError {
+  const { stamp, verdict, why, retryAfterMs } = refusal
+  const waited = waitedMs > 0 ? ` (waited ${forPeople(waitedMs)})` : ''
+  const look = `Look: lockpact status ${quoted(refusal.path)}`
+  const message =
+    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${quoted(lockFile)}`
+    : verdict === 'unstamped' ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
+    : verdict === 'guarded' ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
+    : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`
+  return new LockError('ELOCKED', message, { file, holder: stamp, verdict, retryAfterMs })
+}
+
+const HINTS: Record<string, string> = {
+  ENOSPC: 'the disk is full',
+  EDQUOT: 'the quota is used up',
+  EACCES: 'not permitted; the folder must be writable for whoever takes the lock',
+  EPERM: 'not permitted; the folder must be writable for whoever takes the lock',
+  EROFS: 'the file system is read-only; give a writable place with the option lockFile',
+  EMFILE: 'this process has too many open files',
+  ENFILE: 'this machine has too many open files',
+  EIO: 'the disk failed',
+  ENOTDIR: 'a part of the path is not a folder',
+  ENAMETOOLONG: 'the name is too long; give another place with the option lockFile',
+}
+
+/** An error of the operating system as a {@link LockError} with its code; other errors as they are. */
+export function machineError(doing: string, place: Partial<Place>, error: unknown): unknown {
+  const code = systemCode(error)
+  if (code === undefined) return error
+  const hint = HINTS[code] ?? (error as Error).message
+  return new LockError(code, `cannot ${doing} ${place.lockFile ?? place.file ?? ''}: ${hint} (${code})`, { file: place.file, cause: error })
+}

@@ -1,0 +1,492 @@
+import type { Verdict } from './error.js'
+import { systemCode } from './error.js'
+import { liveness, sameBoot, sameClock } from './liveness.js'
+import { decode, encode, type Decoded, type Stamp } from './stamp.js'
+import type { Instant, Machine, System } from './system.js'
+
+/*
+ * The lock protocol. Three operations change anything at a lock: exclusive create, write through an own descriptor, unlink.
+ *
+ *                  create                       the holder's own release, or a stale holder: remove()
+ *        free  ------------->  held  ------------------------------------------------------------------>  free
+ *                              |  ^  renew: write into the file that says "mine"; THEN look at the clock
+ *                              +--+  late: confirm under the guard
+ *
+ *   create(path)    open O_EXCL, write the stamp, close; whoever took longer than LATE has lost it
+ *   remove(path)    create(path + '.guard'); read path; entitled? unlink(path); unlink the guard
+ *
+ * - Judge under the guard: whatever was read before taking it is a rumour. Stale needs two equal readings, before and under it,
+ *   and the clock is read between them.
+ * - Every removal goes through the guard, the owner's own release too: one that overslept must not delete its successor's lock.
+ * - Act, then look at the clock.
+ * - An old guard is no guard: after half a minute its holder unlinks nothing any more; others may disbelieve it after a minute.
+ * - A guard is itself removed by remove(), under a guard of its own. Each level costs one more process that died at the wrong
+ *   moment; deeper than MAX_GUARDS is "guarded", until a person looks.
+ * - An inode number is never an identity, unless a descriptor holds the file.
+ *
+ * The code is synchronous, over the closed `System`, so that a model checker can run it.
+ */
+
+/** A creator that takes longer than this between open and write has lost; a short TTL makes it a third of that. */
+const LATE_MS = 2_000
+/** A file that somebody has himself watched without a stamp for this long has no creator that is still on time. */
+const YOUNG_MS = 5_000
+/** Without watching: how old an unstamped file must be. */
+const OLD_MS = 600_000
+/** A living holder that renews by itself must have been watched, silent, for this long after its TTL ran out. */
+const SILENT_MS = 5_000
+/** Watching is uninterrupted while the looks are at most this far apart. */
+const WATCH_GAP_MS = 1_000
+/** The holder of a guard believes in it for this long … */
+const GUARD_MS = 30_000
+/** … and others doubt it after this, when they cannot know anything about its holder. */
+const GUARD_OUT_OF_SIGHT_MS = 60_000
+/** What a file system's clock is off by: on one boot (coarse times), and between machines (caches, clock steps). */
+const SLACK_SAME_BOOT_MS = 2_000
+const SLACK_MS = 60_000
+/** Guards of guards: see above. */
+export const MAX_GUARDS = 4
+/** How often an attempt starts again because something changed under it. */
+const TRIES = 8
+
+export const GUARD_SUFFIX = '.guard'
+
+/** What one process keeps for the protocol. */
+export interface Context {
+  system: System
+  /** Files of ours that we could not remove yet, by id: for us they count as dead, and `cleanUp` tries again. */
+  disowned: Map<string, { path: string; level: number }>
+}
+
+/** What one caller has seen of a path while it waits. */
+export interface Watch {
+  seen: Map<string, { what: string; since: number; last: number }>
+  /** The file system's clock less the boot clock, as far as a guard has shown it. */
+  fileClock?: number
+}
+
+export const newWatch = (): Watch => ({ seen: new Map() })
+
+export interface Judgement {
+  verdict: Verdict
+  stale: boolean
+  why: string
+  /** After this many milliseconds it may be otherwise. */
+  retryAfterMs?: number
+}
+
+/** Why something was not done: somebody has the lock, or the guard over it. */
+export interface Refusal extends Judgement {
+  done: false
+  path: string
+  stamp: Stamp | undefined
+}
+
+export type Reading = { path: string; text: string; mtimeMs: number } & (Decoded | { kind: 'absent' })
+type Done<T> = { done: true } & T
+type Removed = Done<{ reading: Reading }>
+
+// ---- the operations, in the order of a lock's life ----
+
+export interface Request {
+  /** The public half of the new token. */
+  id: string
+  /** The public half of a token whose lock may be taken over when its process is dead or out of sight. */
+  adopt: string | undefined
+  /** The holder's part of the stamp; identity, times and fence are the protocol's. */
+  fields: Pick<Stamp, 'owner' | 'reason' | 'processes' | 'ttlMs' | 'renews'>
+}
+
+/** One attempt to get the lock: a dozen calls, never a wait. */
+export function acquire(context: Context, path: string, request: Request, watch: Watch): Done<{ stamp: Stamp; recovered: Stamp | undefined }> | Refusal {
+  const { id, adopt, fields } = request
+  let recovered: Stamp | undefined
+  for (let tries = 0; tries < TRIES; tries++) {
+    const created = create(context, path, 0, (at, mtimeMs) => ({
+      ...origin(context.system.machine(), id, fields, at),
+      ...times(at, fields.ttlMs),
+      fence: Math.floor(mtimeMs * 1000),
+    }))
+    if (created.kind === 'created') return { done: true, stamp: created.stamp!, recovered }
+    if (created.kind === 'late') continue
+
+    const rumour = read(context, path)
+    if (rumour.kind === 'absent') continue
+    const judge: Judge = (reading, fileClock) => {
+      const judgement = judgeLock(context, reading, watch, fileClock)
+      return mayAdopt(context, reading, adopt) ? { ...judgement, stale: true } : judgement
+    }
+    const removal = removeStale(context, path, 0, rumour, judge, watch)
+    if (removal === 'changed') continue
+    if (!removal.done) return removal
+    recovered = stampIn(rumour)
+  }
+  return inFlux(path)
+}
+
+/** Removes the lock if it is still ours: false when it was not. */
+export function release(context: Context, path: string, id: string, watch: Watch): Done<{ released: boolean }> | Refusal {
+  const removal = remove(context, path, 0, (reading) => stampIn(reading)?.id === id, watch)
+  if (removal === 'changed') return { done: true, released: false }
+  return removal.done ? { done: true, released: removal.reading.kind !== 'absent' } : removal
+}
+
+/** Renews the own lock. `lost`: somebody else has it, or nobody. A refusal: no telling yet, the guard is busy. */
+export function renew(context: Context, path: string, id: string, watch: Watch): Done<{ stamp: Stamp }> | Refusal | 'lost' {
+  const { system } = context
+  const now = system.clock()
+  const fd = openForWriting(system, path)
+  if (fd === undefined) return 'lost'
+  try {
+    const before = stampIn(decode(system.read(fd)))
+    if (before?.id !== id) return 'lost'
+    const stoodSince = system.stat(fd).mtimeMs
+    const stamp = { ...before, ...times(now, before.ttlMs) }
+    system.write(fd, encode(stamp))
+    const written = system.stat(fd)
+    // While the descriptor holds the file, no other file can have its identity.
+    const leadsHere = system.lstat(path)?.identity === written.identity
+    const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)
+    if (leadsHere && inTime) return { done: true, stamp }
+  } finally {
+    system.close(fd)
+  }
+  return confirm(context, path, id, watch)
+}
+
+/** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, or veto with undefined. */
+export function confirm(context: Context, path: string, id: string, watch: Watch, change = (stamp: Stamp): Stamp | undefined => stamp): Done<{ stamp: Stamp }> | Refusal | 'lost' {
+  const { system } = context
+  return underGuard<Done<{ stamp: Stamp }> | Refusal | 'lost'>(context, path, 0, watch, (guard) => {
+    const now = system.clock()
+    const fd = openForWriting(system, path)
+    if (fd === undefined) return 'lost'
+    try {
+      const before = stampIn(decode(system.read(fd)))
+      const stamp = before?.id === id ? change(before) : undefined
+      if (!stamp) return 'lost'
+      const here = system.machine()
+      const renewed = { ...stamp, ...(stamp.processes?.length ? {} : place(here)), ...times(now, stamp.ttlMs) }
+      // A co-owner of the token elsewhere: its boot clock means nothing where the holder's processes are.
+      if (!sameClock(here, renewed)) delete renewed.bootMs
+      system.write(fd, encode(renewed))
+      if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'
+      return isOld(system, guard) ? tooOld(guard) : { done: true, stamp: renewed }
+    } finally {
+      system.close(fd)
+    }
+  })
+}
+
+/** Removes whatever is there: the exception that a person makes. */
+export function breakOpen(context: Context, path: string, watch: Watch): Removed | Refusal | 'changed' {
+  return remove(context, path, 0, () => true, watch)
+}
+
+/** Removes a lock, or a guard that was left behind, if it is stale. `level`: how many `.guard` its name ends in. */
+export function sweep(context: Context, path: string, level: number, watch: Watch): Removed | Refusal | 'changed' {
+  const rumour = read(context, path)
+  if (rumour.kind === 'absent') return { done: true, reading: rumour }
+  const judge = level === 0 ? judgeLock : judgeGuard
+  return removeStale(context, path, level, rumour, (reading, fileClock) => judge(context, reading, watch, fileClock), watch)
+}
+
+/** What is at a lock's or guard's path, without touching it: judged by the wall clock, so for information only. */
+export function inspect(context: Context, path: string, level = 0): { reading: Reading; judgement: Judgement } {
+  const reading = read(context, path)
+  const judge = level === 0 ? judgeLock : judgeGuard
+  return { reading, judgement: judge(context, reading, newWatch(), context.system.clock().wall) }
+}
+
+/** Whether the file is still ours, or may be: one quick look, for a holder that wants to know early. */
+export function mayBeOurs(context: Context, path: string, id: string): boolean {
+  const reading = read(context, path)
+  return reading.kind === 'stamp' ? reading.stamp.id === id : reading.kind !== 'absent'
+}
+
+/** Tries again to remove what is ours and could not be removed. */
+export function cleanUp(context: Context, watch: Watch): void {
+  for (const id of [...context.disowned.keys()]) settle(context, id, watch)
+}
+
+/** Milliseconds for which the holder may believe in its lease; at 0 it is over. */
+export function leaseLeft(system: System, stamp: Stamp): number {
+  if (stamp.ttlMs === undefined) return Infinity
+  if (stamp.bootMs === undefined) return 0
+  return Math.max(0, stamp.bootMs + stamp.ttlMs - system.machine().granularityMs - system.clock().boot)
+}
+
+// ---- create ----
+
+type Created = { kind: 'exists' } | { kind: 'late' } | { kind: 'created'; at: Instant; mtimeMs: number; stamp: Stamp | undefined }
+
+// Without a stamp only where a full disk leaves no room for the stamp of a guard.
+function create(context: Context, path: string, level: number, describe: (at: Instant, mtimeMs: number) => Stamp): Created {
+  const { system } = context
+  const at = system.clock()
+  let fd: number
+  try {
+    fd = system.create(path)
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return { kind: 'exists' }
+    throw error
+  }
+  let mtimeMs = 0
+  let stamp: Stamp
+  try {
+    try {
+      mtimeMs = system.stat(fd).mtimeMs
+      stamp = describe(at, mtimeMs)
+      system.write(fd, encode(stamp))
+    } finally {
+      system.close(fd)
+    }
+  } catch (error) {
+    const onTime = elapsed(system, at) <= LATE_MS
+    if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, mtimeMs, stamp: undefined }
+    // On time it is certainly still ours; later it is for whoever has watched it unstamped.
+    if (onTime) attempt(() => system.unlink(path))
+    throw error
+  }
+  if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, mtimeMs, stamp }
+  disown(context, stamp.id!, path, level)
+  settle(context, stamp.id!, newWatch())
+  return { kind: 'late' }
+}
+
+// ---- remove ----
+
+interface Guard {
+  path: string
+  level: number
+  at: Instant
+  /** The file system's clock at its creation. */
+  mtimeMs: number
+  id: string | undefined
+}
+
+type Judge = (reading: Reading, fileClock?: number) => Judgement
+
+function remove(context: Context, path: string, level: number, entitled: (reading: Reading) => boolean, watch: Watch): Removed | Refusal | 'changed' {
+  return underGuard(context, path, level, watch, (guard) => unlinkIf(context, path, guard, entitled))
+}
+
+// Two equal readings with the judgement, and so the clock, between them: what was judged is what is unlinked, a renewal that is
+// read torn is not stale, and a holder that writes after the second reading finds its lease over when it then looks at the clock.
+function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch): Removed | Refusal | 'changed' {
+  const first = judge(rumour)
+  if (!first.stale) return refuse(rumour, first)
+  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, (guard) => {
+    const judgement = judge(rumour, guard.mtimeMs)
+    if (!judgement.stale) return refuse(rumour, judgement)
+    return unlinkIf(context, path, guard, (again) => again.text === rumour.text && again.mtimeMs === rumour.mtimeMs)
+  })
+}
+
+function unlinkIf(context: Context, path: string, guard: Guard, entitled: (reading: Reading) => boolean): Removed | Refusal | 'changed' {
+  const reading = read(context, path)
+  if (reading.kind === 'absent') return { done: true, reading }
+  if (!entitled(reading)) return 'changed'
+  if (isOld(context.system, guard)) return tooOld(guard)
+  try {
+    context.system.unlink(path)
+  } catch (error) {
+    // A person's rm, in this very moment.
+    if (systemCode(error) !== 'ENOENT') throw error
+  }
+  return { done: true, reading }
+}
+
+function underGuard<T>(context: Context, path: string, level: number, watch: Watch, action: (guard: Guard) => T): T | Refusal {
+  const guard = takeGuard(context, path + GUARD_SUFFIX, level + 1, watch)
+  if ('done' in guard) return guard
+  try {
+    return action(guard)
+  } finally {
+    dropGuard(context, guard)
+  }
+}
+
+function takeGuard(context: Context, path: string, level: number, watch: Watch): Guard | Refusal {
+  if (level > MAX_GUARDS) return { ...inFlux(path), why: 'too many guards were left behind' }
+  for (let tries = 0; tries < TRIES; tries++) {
+    const id = context.system.token().replaceAll('-', '').slice(0, 16)
+    const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
+    if (created.kind === 'created') {
+      const { at, mtimeMs, stamp } = created
+      watch.fileClock = mtimeMs - at.boot
+      return { path, level, at, mtimeMs, id: stamp && id }
+    }
+    if (created.kind === 'late') continue
+    const rumour = read(context, path)
+    if (rumour.kind === 'absent') continue
+    const removal = removeStale(context, path, level, rumour, (reading, fileClock) => judgeGuard(context, reading, watch, fileClock), watch)
+    if (removal !== 'changed' && !removal.done) return { ...removal, verdict: 'guarded' }
+  }
+  return inFlux(path)
+}
+
+function dropGuard(context: Context, { id, path, level, ...guard }: Guard): void {
+  const old = isOld(context.system, { id, ...guard })
+  if (!old && attempt(() => context.system.unlink(path))) return
+  if (id !== undefined) disown(context, id, path, level)
+}
+
+// An old guard is no guard: others may have stopped believing in it.
+function isOld(system: System, guard: Pick<Guard, 'at' | 'id'>): boolean {
+  return elapsed(system, guard.at) > (guard.id === undefined ? LATE_MS : GUARD_MS)
+}
+
+/** Gives a file of ours up: what is ours is cleaned by us, as often as it takes. */
+export function disown(context: Context, id: string, path: string, level: number): void {
+  context.disowned.set(id, { path, level })
+}
+
+function settle(context: Context, id: string, watch: Watch): void {
+  const { path, level } = context.disowned.get(id)!
+  const removal = remove(context, path, level, (reading) => stampIn(reading)?.id === id, watch)
+  if (removal === 'changed' || removal.done) context.disowned.delete(id)
+}
+
+// ---- judge ----
+
+function judgeLock(context: Context, reading: Reading, watch: Watch, fileClock?: number): Judgement {
+  const now = context.system.clock().boot
+  // Not known yet: a rumour that is good enough to look again under the guard, which shows the file system's clock.
+  const age = (fileClock ?? now + (watch.fileClock ?? Infinity)) - reading.mtimeMs
+  if (reading.kind !== 'stamp') return judgeUnstamped(reading, age, watch, now)
+  const { stamp } = reading
+  const life = context.disowned.has(stamp.id ?? '') ? 'dead' : liveness(context.system, stamp)
+  if (life === 'dead') return { verdict: 'dead', stale: true, why: 'its process is dead' }
+  const verdict = life === 'alive' ? 'alive' : 'out-of-sight'
+  if (stamp.ttlMs === undefined) return { verdict, stale: false, why: 'it has no TTL' }
+  const left = stamp.ttlMs - silentFor(context.system.machine(), stamp, now, age)
+  if (left > 0) return { verdict, stale: false, why: 'its TTL runs', retryAfterMs: Math.ceil(left) }
+  if (life === 'unknown' || !stamp.renews) return { verdict: 'expired', stale: true, why: 'its TTL has run out' }
+  const watched = watchFor(watch, reading, now)
+  if (watched >= SILENT_MS) return { verdict: 'silent', stale: true, why: 'its TTL has run out, and its process stays silent' }
+  return { verdict: 'silent', stale: false, why: 'its TTL has run out, but its process lives', retryAfterMs: SILENT_MS - watched }
+}
+
+function judgeGuard(context: Context, reading: Reading, watch: Watch, fileClock?: number): Judgement {
+  const now = context.system.clock().boot
+  const age = (fileClock ?? now + (watch.fileClock ?? Infinity)) - reading.mtimeMs
+  if (reading.kind !== 'stamp') return judgeUnstamped(reading, age, watch, now)
+  const life = context.disowned.has(reading.stamp.id ?? '') ? 'dead' : liveness(context.system, reading.stamp)
+  if (life === 'dead') return { verdict: 'dead', stale: true, why: 'its process is dead' }
+  if (life === 'alive') return { verdict: 'alive', stale: false, why: 'its process is at it', retryAfterMs: 1 }
+  const left = GUARD_OUT_OF_SIGHT_MS - age
+  return { verdict: 'out-of-sight', stale: left <= 0, why: 'its process is out of sight', retryAfterMs: Math.max(1, left) }
+}
+
+function judgeUnstamped(reading: Reading, age: number, watch: Watch, now: number): Judgement {
+  if (reading.kind === 'foreign') return { verdict: 'foreign', stale: false, why: reading.why }
+  const watched = watchFor(watch, reading, now)
+  const stale = watched >= YOUNG_MS || age >= OLD_MS
+  return { verdict: 'unstamped', stale, why: 'it is empty or torn', retryAfterMs: Math.max(1, YOUNG_MS - watched) }
+}
+
+// How long a lock has not been written: by the boot clock where that is one clock for both of us, else by the file system's own.
+function silentFor(here: Machine, stamp: Stamp, now: number, age: number): number {
+  if (stamp.bootMs !== undefined && sameClock(here, stamp)) return now - stamp.bootMs
+  return age - (sameBoot(here, stamp) ? SLACK_SAME_BOOT_MS : SLACK_MS)
+}
+
+// How long this caller has watched the path without seeing it change, and without looking away.
+function watchFor(watch: Watch, reading: Reading, now: number): number {
+  const what = `${reading.mtimeMs} ${reading.text}`
+  const seen = watch.seen.get(reading.path)
+  const since = seen?.what === what && now - seen.last <= WATCH_GAP_MS ? seen.since : now
+  watch.seen.set(reading.path, { what, since, last: now })
+  return now - since
+}
+
+function mayAdopt(context: Context, reading: Reading, id: string | undefined): boolean {
+  const stamp = stampIn(reading)
+  return id !== undefined && stamp?.id === id && liveness(context.system, stamp) !== 'alive'
+}
+
+// ---- read, and small things ----
+
+function read({ system }: Context, path: string): Reading {
+  const foreign = (why: string): Reading => ({ path, text: why, mtimeMs: 0, kind: 'foreign', why })
+  let fd: number
+  try {
+    fd = system.open(path, false)
+  } catch (error) {
+    const code = systemCode(error) ?? ''
+    if (code === 'ENOENT') return { path, text: '', mtimeMs: 0, kind: 'absent' }
+    if (code === 'ELOOP' || code === 'EMLINK') return foreign('a symbolic link')
+    if (code === 'EACCES' || code === 'EPERM') return foreign('unreadable for us')
+    if (code === 'ENXIO' || code === 'EISDIR') return foreign('not a regular file')
+    throw error
+  }
+  try {
+    const { regular, mtimeMs } = system.stat(fd)
+    if (!regular) return foreign('not a regular file')
+    const text = system.read(fd)
+    return { path, text, mtimeMs, ...decode(text) }
+  } finally {
+    system.close(fd)
+  }
+}
+
+function openForWriting(system: System, path: string): number | undefined {
+  try {
+    return system.open(path, true)
+  } catch (error) {
+    // A link, a folder or a FIFO is not the file that we created.
+    if (['ENOENT', 'ELOOP', 'EMLINK', 'EISDIR', 'ENXIO'].includes(systemCode(error) ?? '')) return undefined
+    throw error
+  }
+}
+
+function origin(here: Machine, id: string, fields: Request['fields'], at: Instant): Stamp {
+  const { owner, reason, processes = here.self ? [here.self] : [], ttlMs, renews } = fields
+  return { v: 1, id, owner, reason, processes, ...place(here), acquiredAt: iso(at.wall), renewedAt: undefined, expiresAt: undefined, ttlMs, renews }
+}
+
+function place({ boot, pidns, timens, host }: Machine): Pick<Stamp, 'boot' | 'pidns' | 'timens' | 'host'> {
+  return { boot, pidns, timens, host }
+}
+
+function times(at: Instant, ttlMs: number | undefined): Pick<Stamp, 'renewedAt' | 'expiresAt' | 'bootMs'> {
+  return { renewedAt: iso(at.wall), expiresAt: ttlMs === undefined ? undefined : iso(at.wall + ttlMs), bootMs: at.boot }
+}
+
+const iso = (wall: number) => new Date(Math.min(wall, 8.64e15)).toISOString()
+
+function stampIn(decoded: Decoded | Reading): Stamp | undefined {
+  return decoded.kind === 'stamp' ? decoded.stamp : undefined
+}
+
+// By either clock: a machine that was saved and restored may find only its wall clock moved.
+function elapsed(system: System, since: Instant): number {
+  const now = system.clock()
+  return Math.max(now.boot - since.boot, now.wall - since.wall)
+}
+
+function refuse(reading: Reading, judgement: Judgement): Refusal {
+  return { ...judgement, done: false, path: reading.path, stamp: stampIn(reading) }
+}
+
+function inFlux(path: string): Refusal {
+  return { done: false, path, stamp: undefined, verdict: 'guarded', stale: false, why: 'it changes faster than we can look', retryAfterMs: 1 }
+}
+
+function tooOld(guard: Guard): Refusal {
+  return { ...inFlux(guard.path), why: 'we were held up for too long' }
+}
+
+function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')
+}
+
+function attempt(call: () => void): boolean {
+  try {
+    call()
+    return true
+  } catch {
+    return false
+  }
+}

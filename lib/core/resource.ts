@@ -1,0 +1,113 @@
+import * as fs from 'node:fs'
+import { basename, dirname, isAbsolute, join, parse, resolve, sep } from 'node:path'
+import { show } from './duration.js'
+import { LockError, systemCode } from './error.js'
+import { GUARD_SUFFIX, MAX_GUARDS } from './protocol.js'
+
+/** What is locked, and by which file. */
+export interface Place {
+  /** The absolute path without symbolic links (with `::part`, if there is one), or the free name. */
+  file: string
+  lockFile: string
+}
+
+const NAME = 'name:'
+const PART = '::'
+const MAX_NAME_BYTES = 255
+const MAX_LINKS = 40
+
+/**
+ * Finds the lock file of a resource. Two spellings of one file, and symbolic links to it, lead to one lock file; neither has to
+ * exist. Nothing is created.
+ *
+ * | resource | lock file |
+ * | --- | --- |
+ * | `memory/queue.md` | `memory/queue.md.lock` |
+ * | `memory/queue.md::head`, a part | `memory/queue.md@head.lock` |
+ * | `name:deploy`, a free name | `.lockpact/locks/deploy.lock` in the workspace |
+ *
+ * Throws `EINVAL`.
+ */
+export function locate(resource: string, lockFile?: string): Place {
+  checkPath('resource', resource)
+  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(checkPath('lockFile', lockFile)) }
+  const longest = Buffer.byteLength(basename(place.lockFile)) + MAX_GUARDS * GUARD_SUFFIX.length
+  if (longest > MAX_NAME_BYTES) throw new LockError('EINVAL', `the name is ${longest - MAX_NAME_BYTES} bytes too long for a lock file and its guards: ${show(resource)}; give another place with the option lockFile`)
+  return place
+}
+
+function placeOf(resource: string): Place {
+  if (resource.startsWith(NAME)) {
+    const name = resource.slice(NAME.length)
+    if (name === '') throw new LockError('EINVAL', "a free name is missing after 'name:'")
+    return { file: resource, lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(name)}.lock`) }
+  }
+  const { path, part } = split(resource)
+  const file = canonical(path)
+  if (parse(file).base === '') throw new LockError('EINVAL', `${show(resource)} is a root folder, there is no place beside it for a lock file`)
+  return part === undefined ? { file, lockFile: `${file}.lock` } : { file: file + PART + part, lockFile: `${file}@${encodePart(part)}.lock` }
+}
+
+function fileOf(resource: string): string {
+  if (resource.startsWith(NAME)) return resource
+  const { path, part } = split(resource)
+  return canonical(path) + (part === undefined ? '' : PART + part)
+}
+
+function split(resource: string): { path: string; part?: string } {
+  const at = resource.lastIndexOf(PART)
+  // The colons of a folder's name divide nothing.
+  if (at <= 0 || resource.indexOf(sep, at) >= 0 || resource.indexOf('/', at) >= 0) return { path: resource }
+  const part = resource.slice(at + PART.length)
+  if (part === '') throw new LockError('EINVAL', `a part is missing after '::' in ${show(resource)}`)
+  return { path: resource.slice(0, at), part }
+}
+
+function checkPath(name: string, path: unknown): string {
+  if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `${name} must be a path, not ${typeof path === 'string' ? 'an empty text' : typeof path}`)
+  if (path.includes('\0')) throw new LockError('EINVAL', `${name} must not contain a NUL byte: ${show(path)}`)
+  return path
+}
+
+// As a single name in a folder: no separator, no leading dot, no '@'.
+function encodePart(part: string): string {
+  try {
+    return encodeURIComponent(part).replace(/^\./, '%2E').replaceAll('*', '%2A')
+  } catch {
+    throw new LockError('EINVAL', `${show(part)} is not well-formed text`)
+  }
+}
+
+/** The nearest folder, from the working folder upwards, that has a `.lockpact` folder; `LOCKPACT_DIR` says otherwise. */
+export function workspace(): string {
+  const told = process.env['LOCKPACT_DIR']
+  if (told) return resolve(told)
+  for (let folder = process.cwd(); ; folder = dirname(folder)) {
+    if (fs.existsSync(join(folder, '.lockpact'))) return folder
+    if (folder === dirname(folder)) throw new LockError('EINVAL', `no .lockpact folder here or above (${process.cwd()}): make one where the shared files are (mkdir .lockpact), or set LOCKPACT_DIR`)
+  }
+}
+
+// realpath(3) for a path whose end need not exist: links are followed by hand, also those that dangle. The text is not
+// normalized before, since `link/..` is not where the link stands.
+function canonical(path: string, links = 0): string {
+  const whole = isAbsolute(path) ? path : `${process.cwd()}${sep}${path}`
+  const name = basename(whole)
+  const folder = dirname(whole)
+  if (name === '') return whole
+  const realFolder = real(folder) ?? canonical(folder, links)
+  const here = join(realFolder, name)
+  if (name === '.' || name === '..' || !fs.lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink()) return here
+  if (links === MAX_LINKS) throw new LockError('EINVAL', `too many symbolic links: ${show(path)}`)
+  const target = fs.readlinkSync(here)
+  return canonical(isAbsolute(target) ? target : realFolder + sep + target, links + 1)
+}
+
+function real(folder: string): string | undefined {
+  try {
+    return fs.realpathSync.native(folder)
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
