@@ -27,11 +27,7 @@
  *
  * @module
  */
-export { acquireLock, acquireLockSync, Lock, LockSync, withLock } from './core/lock.js'
-export type { AcquireOptions, LockEvent } from './core/lock.js'
-export { breakLock, inspectLock, releaseLock, renewLock, sweepLocks } from './core/manage.js'
-export type { Inspection, PlaceOptions, Swept } from './core/manage.js'
-export { isLockError, LockError } from './core/error.js'
-export type { LockErrorFacts, Verdict } from './core/error.js'
-export type { Duration } from './core/duration.js'
-export type { ProcessStamp, Stamp } from './core/stamp.js'
+export { acquireLock, acquireLockSync, Lock, LockSync, withLock } from './core/index.js'
+export { breakLock, inspectLock, releaseLock, renewLock, sweepLocks } from './core/index.js'
+export { isLockError, LockError } from './core/index.js'
+export type { AcquireOptions, Duration, Inspection, LockErrorFacts, LockEvent, PlaceOptions, ProcessStamp, Stamp, Swept, Verdict } from './core/index.js'

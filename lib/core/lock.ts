@@ -1,5 +1,3 @@
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { type Duration, toMs } from './duration.js'
 import { LockError, systemCode } from './error.js'
 import { type Claim, fromMachine, Holding, obtain, patiently, processOf, run, runSync, tickAll } from './holding.js'
@@ -7,7 +5,7 @@ import { refusalError } from './message.js'
 import { newWatch, type Refusal } from './protocol.js'
 import { locate } from './resource.js'
 import { checkLabels, type Stamp } from './stamp.js'
-import { sleepSync, system } from './system.js'
+import { dirname, fs, sleepSync, system } from './system.js'
 import { Doorbell, pollDelay } from './wait.js'
 
 /** What happened to a lock, for `onEvent`. Listeners must not throw; what they throw is dropped. */
@@ -87,7 +85,7 @@ function attempt(plan: Plan): Holding | Refusal {
       return obtain(plan)
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error
-      mkdirSync(dirname(plan.lockFile), { recursive: true })
+      fs.mkdirSync(dirname(plan.lockFile), { recursive: true })
       return obtain(plan)
     }
   })

@@ -1,5 +1,3 @@
-import { opendir } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
 import { show } from './duration.js'
 import { LockError, type Verdict } from './error.js'
 import { context, fromMachine, patiently, run } from './holding.js'
@@ -9,7 +7,7 @@ import * as protocol from './protocol.js'
 import { GUARD_SUFFIX, newWatch } from './protocol.js'
 import { locate, type Place } from './resource.js'
 import type { Stamp } from './stamp.js'
-import { system } from './system.js'
+import { fs, join, resolve, system } from './system.js'
 
 /** Where a lock is, when not at `<file>.lock`. */
 export interface PlaceOptions {
@@ -78,8 +76,13 @@ export function inspectLock(resource: string, options: PlaceOptions = {}): Inspe
   return inspectPlace(findPlace(resource, options))
 }
 
+/** The same for the path of a lock file, or of a guard that was left behind. */
+export function inspectLockFile(lockFile: string): Inspection {
+  return inspectPlace({ file: lockFile.replace(/\.lock(\.guard)*$/, ''), lockFile })
+}
+
 function inspectPlace(place: Place): Inspection {
-  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile))
+  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile, levelOf(place.lockFile)))
   if (reading.kind === 'absent') return { ...place, state: 'free', why: 'there is no lock file' }
   const { verdict, why, stale, retryAfterMs } = judgement
   const runs = (verdict === 'alive' || verdict === 'out-of-sight') && retryAfterMs !== undefined
@@ -136,7 +139,7 @@ export async function sweepLocks(folder: string, options: { dryRun?: boolean } =
 export async function lockFilesBelow(folder: string): Promise<string[]> {
   const found: string[] = []
   const visit = async (here: string) => {
-    for await (const entry of await opendir(here)) {
+    for (const entry of await fs.promises.readdir(here, { withFileTypes: true })) {
       const path = join(here, entry.name)
       if (entry.isDirectory()) {
         // A subfolder may be unreadable, or gone by now.
@@ -152,7 +155,7 @@ export async function lockFilesBelow(folder: string): Promise<string[]> {
 }
 
 function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
-  const level = lockFile.split(GUARD_SUFFIX).length - 1
+  const level = levelOf(lockFile)
   const place = { file: lockFile, lockFile }
   const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, lockFile, level))
   if (reading.kind === 'absent') return []
@@ -161,6 +164,11 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
   const result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, newWatch()))
   if (result === 'changed') return [{ ...seen, action: 'kept', why: 'it changes hands' }]
   return [result.done ? { ...seen, action: 'removed' } : { ...seen, action: 'kept', verdict: result.verdict, why: result.why }]
+}
+
+// How many guards deep; a lock file that somebody named so himself is at the bottom.
+function levelOf(path: string): number {
+  return (/(?<=\.lock)((?:\.guard)*)$/.exec(path)?.[1] ?? '').length / GUARD_SUFFIX.length
 }
 
 function byToken(resource: string, token: string, options: PlaceOptions): { place: Place; id: string } {

@@ -32,9 +32,9 @@ export function quoted(word: string): string {
 export function refusalError({ file, lockFile }: Place, refusal: Refusal, waitedMs = 0): LockError {
   const { stamp, verdict, why, retryAfterMs } = refusal
   const waited = waitedMs > 0 ? ` (waited ${forPeople(waitedMs)})` : ''
-  const look = `Look: lockpact status ${quoted(refusal.path)}`
+  const look = `Look: lockpact status ${quoted(verdict === 'guarded' ? refusal.path : file)}`
   const message =
-    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${quoted(lockFile)}`
+    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${quoted(file)} --reason …`
     : verdict === 'unstamped' ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
     : verdict === 'guarded' ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
     : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`

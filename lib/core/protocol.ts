@@ -102,10 +102,10 @@ export function acquire(context: Context, path: string, request: Request, watch:
   const { id, adopt, fields } = request
   let recovered: Stamp | undefined
   for (let tries = 0; tries < TRIES; tries++) {
-    const created = create(context, path, 0, (at, mtimeMs) => ({
+    const created = create(context, path, 0, (at, fd) => ({
       ...origin(context.system.machine(), id, fields, at),
       ...times(at, fields.ttlMs),
-      fence: Math.floor(mtimeMs * 1000),
+      fence: Math.floor(context.system.stat(fd).mtimeMs * 1000),
     }))
     if (created.kind === 'created') return { done: true, stamp: created.stamp!, recovered }
     if (created.kind === 'late') continue
@@ -218,10 +218,10 @@ export function leaseLeft(system: System, stamp: Stamp): number {
 
 // ---- create ----
 
-type Created = { kind: 'exists' } | { kind: 'late' } | { kind: 'created'; at: Instant; mtimeMs: number; stamp: Stamp | undefined }
+type Created = { kind: 'exists' } | { kind: 'late' } | { kind: 'created'; at: Instant; stamp: Stamp | undefined }
 
 // Without a stamp only where a full disk leaves no room for the stamp of a guard.
-function create(context: Context, path: string, level: number, describe: (at: Instant, mtimeMs: number) => Stamp): Created {
+function create(context: Context, path: string, level: number, describe: (at: Instant, fd: number) => Stamp): Created {
   const { system } = context
   const at = system.clock()
   let fd: number
@@ -231,24 +231,22 @@ function create(context: Context, path: string, level: number, describe: (at: In
     if (systemCode(error) === 'EEXIST') return { kind: 'exists' }
     throw error
   }
-  let mtimeMs = 0
   let stamp: Stamp
   try {
     try {
-      mtimeMs = system.stat(fd).mtimeMs
-      stamp = describe(at, mtimeMs)
+      stamp = describe(at, fd)
       system.write(fd, encode(stamp))
     } finally {
       system.close(fd)
     }
   } catch (error) {
     const onTime = elapsed(system, at) <= LATE_MS
-    if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, mtimeMs, stamp: undefined }
+    if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, stamp: undefined }
     // On time it is certainly still ours; later it is for whoever has watched it unstamped.
     if (onTime) attempt(() => system.unlink(path))
     throw error
   }
-  if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, mtimeMs, stamp }
+  if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, stamp }
   disown(context, stamp.id!, path, level)
   settle(context, stamp.id!, newWatch())
   return { kind: 'late' }
@@ -259,9 +257,9 @@ function create(context: Context, path: string, level: number, describe: (at: In
 interface Guard {
   path: string
   level: number
+  /** Before it was created. */
   at: Instant
-  /** The file system's clock at its creation. */
-  mtimeMs: number
+  /** Absent when the disk was too full for a stamp: such a guard is believed for LATE only. */
   id: string | undefined
 }
 
@@ -277,7 +275,10 @@ function removeStale(context: Context, path: string, level: number, rumour: Read
   const first = judge(rumour)
   if (!first.stale) return refuse(rumour, first)
   return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, (guard) => {
-    const judgement = judge(rumour, guard.mtimeMs)
+    // Whoever's guard it is by now: the file system's clock is not behind it.
+    const fileClock = context.system.lstat(guard.path)?.mtimeMs ?? 0
+    watch.fileClock = fileClock - guard.at.boot
+    const judgement = judge(rumour, fileClock)
     if (!judgement.stale) return refuse(rumour, judgement)
     return unlinkIf(context, path, guard, (again) => again.text === rumour.text && again.mtimeMs === rumour.mtimeMs)
   })
@@ -313,9 +314,7 @@ function takeGuard(context: Context, path: string, level: number, watch: Watch):
     const id = context.system.token().replaceAll('-', '').slice(0, 16)
     const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
     if (created.kind === 'created') {
-      const { at, mtimeMs, stamp } = created
-      watch.fileClock = mtimeMs - at.boot
-      return { path, level, at, mtimeMs, id: stamp && id }
+      return { path, level, at: created.at, id: created.stamp && id }
     }
     if (created.kind === 'late') continue
     const rumour = read(context, path)

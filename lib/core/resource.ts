@@ -1,8 +1,7 @@
-import * as fs from 'node:fs'
-import { basename, dirname, isAbsolute, join, parse, resolve, sep } from 'node:path'
 import { show } from './duration.js'
 import { LockError, systemCode } from './error.js'
 import { GUARD_SUFFIX, MAX_GUARDS } from './protocol.js'
+import { basename, dirname, fs, isAbsolute, join, parse, resolve, sep } from './system.js'
 
 /** What is locked, and by which file. */
 export interface Place {

@@ -1,5 +1,5 @@
-import { type FSWatcher, watch } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import type { FSWatcher } from 'node:fs'
+import { basename, dirname, fs } from './system.js'
 
 /** A holder's death is noticed by polling; this keeps it below a tenth of a second. */
 const POLL_MS = { from: 40, to: 80 }
@@ -18,7 +18,7 @@ export class Doorbell {
   constructor(lockFile: string) {
     const name = basename(lockFile)
     try {
-      this.#watcher = watch(dirname(lockFile), { persistent: false }, (event, changed) => {
+      this.#watcher = fs.watch(dirname(lockFile), { persistent: false }, (event, changed) => {
         // Renewals are a 'change'.
         if (event === 'rename' && (changed === name || changed === null)) this.#ring?.()
       })

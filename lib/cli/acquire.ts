@@ -1,0 +1,63 @@
+import { acquireLock, type AcquireOptions, isLockError, type Lock, quoted } from '../core/index.js'
+import { type Command, duration, text, usageError, type Values } from './command.js'
+
+/** A hung holder that should renew is watched for five seconds, so that it does not block a crontab for ever. */
+const WATCHING = '6s'
+
+export const command: Command = {
+  usage: 'acquire RESOURCE [options]',
+  about: 'Takes the lock of a file (memory/queue.md), a part (memory/queue.md::head) or a free name (name:deploy). It outlives this\ncommand, until it is released by the printed token or its TTL runs out. Refuses at once when somebody else has it.',
+  operands: [1, 1],
+  options: {
+    ttl: { value: 'TIME', about: "how long it is good for, e.g. 90s, 10m, 1h (default 10m; 'none': until released)" },
+    wait: { value: 'TIME', about: "how long to wait for it (default: refuse at once; 'forever')" },
+    owner: { value: 'LABEL', about: 'who, for people' },
+    reason: { value: 'TEXT', about: 'why, for people' },
+    pid: { value: 'N', about: 'bind it to a living process: free as soon as that is dead' },
+    token: { value: 'T', about: 'of a lock that was ours: taken over when its process is dead or out of sight' },
+    'lock-file': { value: 'PATH', about: 'another lock file than RESOURCE.lock' },
+  },
+  examples: [
+    'TOKEN=$(lockpact acquire memory/queue.md --owner hourly --ttl 10m) || exit',
+    'lockpact acquire memory/queue.md --wait 30s --json',
+    'lockpact acquire name:deploy --pid $$',
+  ],
+
+  async run([resource], values, io) {
+    try {
+      const lock = await acquire(resource!, optionsFrom(values))
+      const { file, lockFile, token, id, stamp, recovered } = lock
+      io.print({ held: true, file, lockFile, token, id, owner: stamp.owner ?? null, expiresAt: stamp.expiresAt ?? null, recovered: recovered ?? null }, token)
+      if (recovered) io.say(`recovered from ${recovered.owner ?? 'a holder'} that ended without releasing it; its work may be half done`)
+      if (!io.json) io.say(`holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${quoted(resource!)} --token ${token}`)
+      return 0
+    } catch (error) {
+      return io.fail(error, { held: false })
+    }
+  },
+}
+
+async function acquire(resource: string, options: AcquireOptions): Promise<Lock> {
+  try {
+    return await acquireLock(resource, options)
+  } catch (error) {
+    if (isLockError(error) && error.code === 'ELOCKED' && error.verdict === 'silent' && options.wait === undefined) return acquireLock(resource, { ...options, wait: WATCHING })
+    throw error
+  }
+}
+
+function optionsFrom(values: Values): AcquireOptions {
+  const [ttl, wait, pid] = [duration(values, 'ttl', 'none'), duration(values, 'wait', 'forever'), text(values, 'pid')]
+  const [owner, reason, token, lockFile] = ['owner', 'reason', 'token', 'lock-file'].map((name) => text(values, name))
+  if (pid !== undefined && !/^[1-9]\d*$/.test(pid)) throw usageError('--pid takes the number of a living process')
+  return {
+    detached: true,
+    ...(ttl && { ttl: ttl.ms }),
+    ...(wait && { wait: wait.ms }),
+    ...(pid !== undefined && { pid: Number(pid) }),
+    ...(owner !== undefined && { owner }),
+    ...(reason !== undefined && { reason }),
+    ...(token !== undefined && { token }),
+    ...(lockFile !== undefined && { lockFile }),
+  }
+}

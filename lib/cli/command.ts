@@ -1,0 +1,167 @@
+import { parseArgs } from 'node:util'
+import { type Duration, isLockError, LockError, show, toMs } from '../core/index.js'
+
+/** Exit statuses; those above 63 are the field's (sysexits.h). */
+export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
+
+/** An option: `value` is the placeholder of its argument; without one it is a switch. */
+export interface Option {
+  value?: string
+  about: string
+  short?: string
+}
+
+export type Values = Record<string, string | boolean | undefined>
+
+export interface Command {
+  usage: string
+  about: string
+  options: Record<string, Option>
+  examples: string[]
+  /** How many operands there must be: from, to. */
+  operands: [number, number]
+  run(operands: string[], values: Values, io: Io): Promise<number>
+}
+
+export const COMMON: Record<string, Option> = {
+  json: { about: 'print one JSON object on stdout' },
+  quiet: { short: 'q', about: 'no words on stderr' },
+  'conflict-exit-code': { value: 'N', about: 'exit status when somebody else has it (default 75)' },
+  help: { short: 'h', about: 'show this' },
+}
+
+/** Data goes to stdout, words to stderr. */
+export class Io {
+  readonly json: boolean
+  readonly #quiet: boolean
+  readonly #conflict: number
+
+  constructor(values: Values) {
+    this.json = values['json'] === true
+    this.#quiet = values['quiet'] === true
+    this.#conflict = exitCode(values['conflict-exit-code'])
+  }
+
+  /** The object for `--json`, or else the text, which may be empty. */
+  print(object: unknown, text: string): void {
+    const out = this.json ? JSON.stringify(object) : text
+    if (out !== '') process.stdout.write(`${out}\n`)
+  }
+
+  say(words: string): void {
+    if (!this.#quiet) process.stderr.write(`lockpact: ${words}\n`)
+  }
+
+  /** Tells what went wrong; `object` is what `--json` prints besides the error's facts. */
+  fail(error: unknown, object: Record<string, unknown> = {}): number {
+    if (!isLockError(error)) throw error
+    const { code, file, holder, verdict, retryAfterMs, message } = error
+    if (this.json) this.print({ ...object, code, file, holder: holder ?? null, verdict, retryAfterMs, message }, '')
+    this.say(message)
+    return statusOf(code, this.#conflict)
+  }
+}
+
+function exitCode(value: unknown): number {
+  const code = value === undefined ? EXIT.conflict : Number(value)
+  if (!Number.isInteger(code) || code < 0 || code > 255 || value === '') throw usageError(`--conflict-exit-code takes a number from 0 to 255, not ${show(value)}`)
+  return code
+}
+
+function statusOf(code: string, conflict: number): number {
+  switch (code) {
+    case 'ELOCKED':
+      return conflict
+    case 'ECOMPROMISED':
+      return EXIT.lost
+    case 'EINVAL':
+      return EXIT.usage
+    case 'ENOTACQUIRED':
+    case 'EACCES':
+    case 'EPERM':
+      return EXIT.notPermitted
+    default:
+      return EXIT.cannotCreate
+  }
+}
+
+export function usageError(message: string): LockError {
+  return new LockError('EINVAL', message)
+}
+
+/** Splits the words behind the command's name. Throws `EINVAL` for what the command does not know. */
+export function parse(command: Command, args: string[]): { operands: string[]; values: Values } {
+  const options = Object.fromEntries(
+    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short }]) => [name, { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }) }]),
+  )
+  try {
+    const { positionals, values } = parseArgs({ args, options, allowPositionals: true, strict: true })
+    return { operands: positionals, values: values as Values }
+  } catch (error) {
+    throw usageError((error as Error).message)
+  }
+}
+
+export function checkOperands({ operands: [from, to], usage }: Command, given: string[]): void {
+  if (given.length < from || given.length > to) throw usageError(`usage: lockpact ${usage}`)
+}
+
+/** A duration with its unit, or `word` for Infinity. A bare number is an error: of what? */
+export function duration(values: Values, name: string, word: string): { ms: Duration } | undefined {
+  const value = values[name]
+  if (value === undefined) return undefined
+  if (value === word) return { ms: Infinity }
+  if (/^[\d.]+$/.test(String(value))) throw usageError(`--${name} needs a unit: ${value}ms, ${value}s or ${value}m?`)
+  return { ms: toMs(value, `--${name}`) }
+}
+
+export function text(values: Values, name: string): string | undefined {
+  const value = values[name]
+  return typeof value === 'string' ? value : undefined
+}
+
+export function needed(values: Values, name: string, why: string): string {
+  const value = text(values, name)
+  if (value === undefined || value === '') throw usageError(`--${name} is missing: ${why}`)
+  return value
+}
+
+/** What `renew` and `release` take. */
+export const tokenOptions: Record<string, Option> = {
+  token: { value: 'T', about: 'what acquire printed' },
+  'lock-file': { value: 'PATH', about: 'another lock file than RESOURCE.lock' },
+}
+
+export function byToken(values: Values): { token: string; options: { lockFile?: string } } {
+  const lockFile = text(values, 'lock-file')
+  return { token: needed(values, 'token', 'acquire printed it'), options: { ...(lockFile !== undefined && { lockFile }) } }
+}
+
+export function help(name: string, { usage, about, options, examples }: Command): string {
+  const rows = Object.entries({ ...options, ...COMMON }).map(([option, { value, short, about }]) => [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const)
+  return [
+    `usage: lockpact ${usage}`,
+    '',
+    about,
+    '',
+    'options:',
+    ...columns(rows.map(([left, right]) => [`  ${left}`, right])),
+    '',
+    'examples:',
+    ...examples.map((example) => `  ${example}`),
+    '',
+    'exit status:',
+    `  0 done; 64 usage; 73 cannot create; ${name === 'acquire' ? '75 somebody else has it; ' : ''}77 not permitted`,
+  ].join('\n')
+}
+
+/** Rows of cells as aligned lines. */
+export function columns(rows: (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  return rows.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  ').trimEnd())
+}
+
+/** Folder and label texts come from files: no control characters on a terminal. */
+export function plain(label: string): string {
+  return label.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+}
