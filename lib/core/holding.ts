@@ -96,7 +96,7 @@ export class Holding {
     this.#since = stamp.bootMs!
     holdings.add(this)
     if (!claim.detached) bound++
-    this.#timer = setInterval(() => this.tick(), Math.min(LOOK_MS, (stamp.ttlMs ?? Infinity) / 3)).unref()
+    this.#timer = setInterval(() => this.tick(), Math.min(LOOK_MS, (stamp.ttlMs ?? Infinity) / 6)).unref()
     claim.tell('acquired', { holder: recovered, ms: this.#since - claim.started })
   }
 

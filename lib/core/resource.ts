@@ -30,9 +30,14 @@ const MAX_LINKS = 40
 export function locate(resource: string, lockFile?: string): Place {
   checkPath('resource', resource)
   const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(checkPath('lockFile', lockFile)) }
-  const longest = Buffer.byteLength(basename(place.lockFile)) + MAX_GUARDS * GUARD_SUFFIX.length
-  if (longest > MAX_NAME_BYTES) throw new LockError('EINVAL', `the name is ${longest - MAX_NAME_BYTES} bytes too long for a lock file and its guards: ${show(resource)}; give another place with the option lockFile`)
+  checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS))
   return place
+}
+
+// Before anything is created: a lock whose guard cannot be created could not be released.
+function checkLength(name: string): void {
+  const tooMany = Buffer.byteLength(name) - MAX_NAME_BYTES
+  if (tooMany > 0) throw new LockError('EINVAL', `the name is ${tooMany} bytes too long for a lock file and its guards: ${show(name)}; give another place with the option lockFile`)
 }
 
 function placeOf(resource: string): Place {
@@ -94,6 +99,7 @@ function canonical(path: string, links = 0): string {
   const name = basename(whole)
   const folder = dirname(whole)
   if (name === '') return whole
+  checkLength(name)
   const realFolder = real(folder) ?? canonical(folder, links)
   const here = join(realFolder, name)
   if (name === '.' || name === '..' || !fs.lstatSync(here, { throwIfNoEntry: false })?.isSymbolicLink()) return here
