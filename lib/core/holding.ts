@@ -21,8 +21,8 @@ export interface Claim extends Place {
 
 const LOOK_MS = 1_000
 const CHORES_MS = 100
-/** How long `release` and `renew` try when the guard is busy. */
-const PATIENCE_MS = 2_000
+/** How long `release` and `renew` try when the guard is busy: longer than it takes to watch a guard that never got its stamp. */
+const PATIENCE_MS = 6_000
 
 /** This copy of the package, in this thread. */
 export const context: Context = { system, disowned: new Map() }

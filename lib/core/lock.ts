@@ -218,7 +218,10 @@ abstract class BaseLock {
     return this.holding.stamp
   }
 
-  /** The stamp of a holder that died or whose lease ended, from which this lock was recovered: its work may be half done. */
+  /**
+   * The stamp of a holder that died or whose lease ended, whose lock this caller removed: its work may be half done. Exactly one
+   * caller is told; when another was quicker to create the next lock, the one that removed the old one is told when its turn comes.
+   */
   get recovered(): Readonly<Stamp> | undefined {
     return this.holding.recovered
   }
@@ -247,7 +250,7 @@ export class Lock extends BaseLock {
   }
 
   /**
-   * Gives the lock back: true, or false when it was no longer ours. Safe to call twice. When the guard stays busy for two
+   * Gives the lock back: true, or false when it was no longer ours. Safe to call twice. When the guard stays busy for six
    * seconds (`ELOCKED`), or the machine refuses (its code), it is tried again in the background while the process lives.
    */
   async release(): Promise<boolean> {

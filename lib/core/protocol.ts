@@ -13,7 +13,7 @@ import type { Instant, Machine, System } from './system.js'
  *                              +--+  late: confirm under the guard
  *
  *   create(path)    open O_EXCL, write the stamp, close; whoever took longer than LATE has lost it
- *   remove(path)    create(path + '.guard'); read path; entitled? unlink(path); unlink the guard
+ *   remove(path)    create(path + '.guard'); read path; entitled? unlink(path); [the next holder: create(path);] unlink the guard
  *
  * - Judge under the guard: whatever was read before taking it is a rumour. Stale needs two equal readings, before and under it,
  *   and the clock is read between them.
@@ -60,6 +60,8 @@ export interface Context {
 
 /** What one caller has seen of a path while it waits. */
 export interface Watch {
+  /** Whose stale lock this caller removed. Somebody else may have been quicker to create the next: it is told when its turn comes. */
+  recovered?: Stamp | undefined
   seen: Map<string, { what: string; since: number; last: number }>
   /** The file system's clock less the boot clock, as far as a guard has shown it. */
   fileClock?: number
@@ -100,26 +102,29 @@ export interface Request {
 /** One attempt to get the lock: a dozen calls, never a wait. */
 export function acquire(context: Context, path: string, request: Request, watch: Watch): Done<{ stamp: Stamp; recovered: Stamp | undefined }> | Refusal {
   const { id, adopt, fields } = request
-  let recovered: Stamp | undefined
-  for (let tries = 0; tries < TRIES; tries++) {
-    const created = create(context, path, 0, (at, fd) => ({
+  const take = () =>
+    create(context, path, 0, (at, fd) => ({
       ...origin(context.system.machine(), id, fields, at),
       ...times(at, fields.ttlMs),
       fence: Math.floor(context.system.stat(fd).mtimeMs * 1000),
     }))
-    if (created.kind === 'created') return { done: true, stamp: created.stamp!, recovered }
-    if (created.kind === 'late') continue
-
-    const rumour = read(context, path)
-    if (rumour.kind === 'absent') continue
-    const judge: Judge = (reading, fileClock) => {
-      const judgement = judgeLock(context, reading, watch, fileClock)
-      return mayAdopt(context, reading, adopt) ? { ...judgement, stale: true } : judgement
+  const judge: Judge = (reading, fileClock) => {
+    const judgement = judgeLock(context, reading, watch, fileClock)
+    return mayAdopt(context, reading, adopt) ? { ...judgement, stale: true } : judgement
+  }
+  for (let tries = 0; tries < TRIES; tries++) {
+    let created = take()
+    if (created.kind === 'exists') {
+      const rumour = read(context, path)
+      if (rumour.kind === 'absent') continue
+      // Whoever removes a lock takes it before it lets go of the guard: then it is mostly the next, and knows whom it follows.
+      const removal = removeStale(context, path, 0, rumour, judge, watch, () => {
+        watch.recovered = stampIn(rumour)
+        created = take()
+      })
+      if (removal !== 'changed' && !removal.done) return removal
     }
-    const removal = removeStale(context, path, 0, rumour, judge, watch)
-    if (removal === 'changed') continue
-    if (!removal.done) return removal
-    recovered = stampIn(rumour)
+    if (created.kind === 'created') return { done: true, stamp: created.stamp!, recovered: watch.recovered }
   }
   return inFlux(path)
 }
@@ -271,7 +276,7 @@ function remove(context: Context, path: string, level: number, entitled: (readin
 
 // Two equal readings with the judgement, and so the clock, between them: what was judged is what is unlinked, a renewal that is
 // read torn is not stale, and a holder that writes after the second reading finds its lease over when it then looks at the clock.
-function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch): Removed | Refusal | 'changed' {
+function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch, then = () => {}): Removed | Refusal | 'changed' {
   const first = judge(rumour)
   if (!first.stale) return refuse(rumour, first)
   return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, (guard) => {
@@ -280,7 +285,9 @@ function removeStale(context: Context, path: string, level: number, rumour: Read
     watch.fileClock = fileClock - guard.at.boot
     const judgement = judge(rumour, fileClock)
     if (!judgement.stale) return refuse(rumour, judgement)
-    return unlinkIf(context, path, guard, (again) => again.text === rumour.text && again.mtimeMs === rumour.mtimeMs)
+    const removal = unlinkIf(context, path, guard, (again) => again.text === rumour.text && again.mtimeMs === rumour.mtimeMs)
+    if (removal !== 'changed' && removal.done && removal.reading.kind !== 'absent') then()
+    return removal
   })
 }
 

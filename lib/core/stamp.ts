@@ -42,6 +42,7 @@ export type Decoded = { kind: 'stamp'; stamp: Stamp } | { kind: 'unstamped' } | 
 
 /** Every stamp has this many bytes, so that rewriting never changes a lock file's length. */
 export const STAMP_BYTES = 1024
+const PADDING = `${' '.repeat(STAMP_BYTES)}\n`
 /** A lock can be bound to this many processes; `owner` and `reason` leave room for them. */
 export const MAX_PROCESSES = 3
 const MAX_LABEL_BYTES = 120
@@ -52,7 +53,7 @@ export function encode(stamp: Stamp): string {
   const json = JSON.stringify(stamp)
   const blanks = STAMP_BYTES - 1 - Buffer.byteLength(json)
   if (blanks < 0) throw new LockError('EINVAL', `a stamp has ${STAMP_BYTES} bytes, this one needs ${STAMP_BYTES - blanks}; make owner and reason shorter`)
-  return `${json}${' '.repeat(blanks)}\n`
+  return json + PADDING.slice(-1 - blanks)
 }
 
 /** Reads what {@link encode}, or a shell script, wrote. Never throws. */
@@ -69,7 +70,7 @@ export function decode(text: string): Decoded {
   }
   if (typeof value !== 'object' || value === null || !('v' in value)) return { kind: 'foreign', why: 'not a stamp' }
   if (value.v !== 1) return { kind: 'foreign', why: 'a stamp of another version' }
-  for (const [key, fits] of Object.entries(FIELDS)) {
+  for (const [key, fits] of FIELDS) {
     const field = (value as Record<string, unknown>)[key]
     if (field !== undefined && !fits(field)) return { kind: 'foreign', why: `a stamp whose "${key}" is unusable` }
   }
@@ -87,7 +88,7 @@ function isProcess(value: unknown): value is ProcessStamp {
   return isPid(pid) && (start === undefined || isText(start)) && (tid === undefined || isPid(tid))
 }
 
-const FIELDS: Record<string, (value: unknown) => boolean> = {
+const FIELDS = Object.entries<(value: unknown) => boolean>({
   id: (value) => isText(value) && /^[0-9a-f]{16}$/.test(value as string),
   owner: isText,
   reason: isText,
@@ -103,7 +104,7 @@ const FIELDS: Record<string, (value: unknown) => boolean> = {
   renews: (value) => typeof value === 'boolean',
   bootMs: (value) => value === 0 || isPositive(value),
   fence: (value) => value === 0 || isPositive(value),
-}
+})
 
 /** Checks the texts that people give, before anything is created. Throws `EINVAL`. */
 export function checkLabels(owner: unknown, reason: unknown): void {

@@ -74,8 +74,8 @@ const READ_BYTES = 2048
 const buffer = Buffer.allocUnsafe(READ_BYTES)
 
 export const system: System = {
-  create: (path) => patiently(() => fs.openSync(path, O_CREAT | O_EXCL | O_WRONLY, 0o644)),
-  open: (path, forWriting) => patiently(() => fs.openSync(path, (forWriting ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK)),
+  create: (path) => retrying(() => fs.openSync(path, O_CREAT | O_EXCL | O_WRONLY, 0o644)),
+  open: (path, forWriting) => retrying(() => fs.openSync(path, (forWriting ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK)),
   read: (fd) => buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, READ_BYTES, 0)),
   write(fd, text) {
     const bytes = Buffer.byteLength(text)
@@ -84,7 +84,7 @@ export const system: System = {
   },
   stat: (fd) => factsOf(fs.fstatSync(fd)),
   close: (fd) => fs.closeSync(fd),
-  unlink: (path) => patiently(() => fs.unlinkSync(path)),
+  unlink: (path) => retrying(() => fs.unlinkSync(path)),
   lstat(path) {
     const stats = fs.lstatSync(path, { throwIfNoEntry: false })
     return stats && factsOf(stats)
@@ -106,7 +106,7 @@ function factsOf(stats: Stats): FileFacts {
 }
 
 // On Windows a name that is being deleted, or looked at by a virus scanner, refuses for a moment.
-function patiently<T>(call: () => T): T {
+function retrying<T>(call: () => T): T {
   if (process.platform !== 'win32') return call()
   for (let tries = 1; ; tries++) {
     try {
