@@ -1,5 +1,5 @@
-import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, lockFilesBelow, resolve } from '../core/index.js'
-import { columns, type Command, plain } from './command.js'
+import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, lockFilesBelow, plain, resolve } from '../core/index.js'
+import { columns, type Command } from './command.js'
 
 export const command: Command = {
   usage: 'status [PATH…] [options]',

@@ -1,5 +1,5 @@
-import { resolve, sweepLocks } from '../core/index.js'
-import { type Command, plain } from './command.js'
+import { plain, resolve, sweepLocks } from '../core/index.js'
+import type { Command } from './command.js'
 
 export const command: Command = {
   usage: 'sweep [FOLDER] [options]',

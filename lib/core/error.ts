@@ -1,4 +1,5 @@
 import type { Stamp } from './stamp.js'
+import { plain } from './text.js'
 
 /** Why a lock is held, or may be taken. See `inspectLock` for each word's meaning. */
 export type Verdict = 'alive' | 'out-of-sight' | 'silent' | 'dead' | 'expired' | 'unstamped' | 'foreign' | 'guarded'
@@ -36,7 +37,7 @@ export class LockError extends Error {
   readonly retryAfterMs: number | undefined
 
   constructor(code: string, message: string, facts: LockErrorFacts = {}) {
-    super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
+    super(plain(message), facts.cause === undefined ? undefined : { cause: facts.cause })
     this.code = code
     this.file = facts.file
     this.holder = facts.holder

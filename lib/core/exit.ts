@@ -17,6 +17,7 @@ export class ExitWatch {
   readonly #release: () => void
   #armed = false
   #wanted = false
+  #turn = 0
 
   constructor(release: () => void) {
     this.#release = release
@@ -24,6 +25,7 @@ export class ExitWatch {
 
   arm(): void {
     this.#wanted = true
+    this.#turn++
     if (this.#armed) return
     this.#armed = true
     ;(shared[OURS] ??= new Set()).add(this.#onSignal)
@@ -32,13 +34,20 @@ export class ExitWatch {
     for (const signal of SIGNALS) process.prependListener(signal, this.#onSignal)
   }
 
-  /** Installing signal handlers costs more than a lock: they stay for one turn of the event loop, in case another follows. */
+  /**
+   * Installing signal handlers costs more than a lock, so they stay for a turn of the event loop, in case another lock follows. And
+   * a signal that came meanwhile is told to listeners in the next turn only: it would be lost if they went before it.
+   */
   disarm(): void {
     if (!this.#wanted) return
     this.#wanted = false
-    setImmediate(() => {
-      if (!this.#wanted) this.#remove()
-    }).unref()
+    const turn = ++this.#turn
+    setImmediate(() => setImmediate(() => turn === this.#turn && this.#remove()).unref()).unref()
+  }
+
+  /** For who is about to sleep without the event loop: signals must end it as they would have. */
+  disarmNow(): void {
+    if (!this.#wanted) this.#remove()
   }
 
   #remove(): void {
@@ -58,8 +67,9 @@ export class ExitWatch {
   }
 }
 
-// Versions 4 and 3 count their listeners; each copy of them has one.
+// Versions 4 and 3 count the copies of themselves that listen.
 function signalExits(): number {
-  const { [Symbol.for('signal-exit emitter')]: four, __signal_exit_emitter__: three } = process as unknown as Record<PropertyKey, { count?: number } | undefined>
+  const four = (globalThis as unknown as Record<symbol, { count?: number } | undefined>)[Symbol.for('signal-exit emitter')]
+  const three = (process as unknown as Record<string, { count?: number } | undefined>)['__signal_exit_emitter__']
   return (four?.count ?? 0) + (three?.count ?? 0)
 }

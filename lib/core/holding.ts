@@ -1,11 +1,13 @@
 import { LockError } from './error.js'
 import { ExitWatch } from './exit.js'
+import { isDead } from './liveness.js'
 import { machineError, refusalError } from './message.js'
 import * as protocol from './protocol.js'
 import { type Context, newWatch, type Refusal, type Watch } from './protocol.js'
 import type { Place } from './resource.js'
-import { MAX_PROCESSES, type ProcessStamp, type Stamp } from './stamp.js'
+import { isPid, MAX_PROCESSES, type ProcessStamp, type Stamp } from './stamp.js'
 import { sleepSync, system } from './system.js'
+import { show } from './text.js'
 import { pollDelay } from './wait.js'
 
 /** What somebody wants to hold. */
@@ -36,19 +38,21 @@ const exitWatch = new ExitWatch(() => {
   for (const holding of [...holdings]) if (!holding.claim.detached) holding.releaseAtExit()
 })
 
-/** Handlers are in place before the lock file is, and not longer than needed. */
-export function obtain(claim: Claim): Holding | Refusal {
-  if (!claim.detached) exitWatch.arm()
-  try {
-    const result = protocol.acquire(context, claim.lockFile, claim.request, claim.watch)
-    return result.done ? new Holding(claim, result.stamp, result.recovered) : result
-  } finally {
-    rest()
-  }
+/** Tries once to get the lock. `again`: it was refused before, so a look comes first. */
+export function obtain(claim: Claim, again: boolean): Holding | Refusal {
+  const { lockFile, request, watch, detached } = claim
+  const refusal = again ? protocol.wouldRefuse(context, lockFile, request, watch) : undefined
+  if (refusal) return refusal
+  // In place before the lock file is.
+  if (!detached) exitWatch.arm()
+  const result = protocol.acquire(context, lockFile, request, watch)
+  return result.done ? new Holding(claim, result.stamp, result.recovered) : result
 }
 
-/** Renews and checks what is due, for whoever keeps the event loop from doing so. */
-export function tickAll(): void {
+/** Sleeps without the event loop, and does what it would have done meanwhile: renews what is due, and ends on signals. */
+export function sleepBlocking(ms: number): void {
+  if (bound === 0) exitWatch.disarmNow()
+  sleepSync(ms)
   for (const holding of [...holdings]) holding.tick()
 }
 
@@ -121,11 +125,12 @@ export class Holding {
     try {
       const { ttlMs, renews } = this.stamp
       if (renews && ttlMs !== undefined && this.#sinceRenewal() >= ttlMs / 3) this.tryRenew()
-      else if (!protocol.mayBeOurs(context, this.claim.lockFile, this.claim.request.id)) this.#lose('is gone, or somebody else has it')
+      else this.#look()
     } catch {
       // The machine refuses for now; the lease runs on by the clock.
     }
-    if (this.state === 'held' && this.#sinceRenewal() > 2 * (this.stamp.ttlMs ?? Infinity)) {
+    // A detached lock is its token's: whoever has that may still renew it, when nobody took it.
+    if (this.state === 'held' && !this.claim.detached && this.#sinceRenewal() > 2 * (this.stamp.ttlMs ?? Infinity)) {
       protocol.disown(context, this.claim.request.id, this.claim.lockFile, 0)
       this.#lose('could not be confirmed for a whole TTL')
     }
@@ -178,6 +183,13 @@ export class Holding {
     if ((this.stamp.processes?.length ?? 0) >= MAX_PROCESSES) throw new LockError('EINVAL', `a lock can be bound to ${MAX_PROCESSES} processes, not more`, { file: this.claim.file })
   }
 
+  // Somebody with the token may have renewed it, or broken it.
+  #look(): void {
+    const stamp = protocol.look(context, this.claim.lockFile, this.claim.request.id)
+    if (stamp === 'lost') this.#lose('is gone, or somebody else has it')
+    else if (stamp) this.stamp = stamp
+  }
+
   #sinceRenewal(): number {
     return system.clock().boot - this.stamp.bootMs!
   }
@@ -215,7 +227,7 @@ export class Holding {
 
 // ---- small things ----
 
-/** Steps that try for two seconds while a guard is in the way; each yields how long to sleep. */
+/** Steps that try for six seconds while a guard is in the way; each yields how long to sleep. */
 export function* patiently<T>(place: Place, action: () => T | Refusal): Generator<number, T> {
   const until = system.clock().boot + PATIENCE_MS
   for (let looks = 0; ; looks++) {
@@ -250,17 +262,17 @@ function isRefusal(result: unknown): result is Refusal {
 
 /** A living process, for a stamp. Throws `EINVAL`. */
 export function processOf(pid: unknown): ProcessStamp {
-  const isPid = typeof pid === 'number' && Number.isInteger(pid) && pid > 0
-  const facts = isPid ? system.process(pid) : undefined
-  if (!facts?.exists) throw new LockError('EINVAL', `pid must be a living process, not ${String(pid)}`)
-  return { pid: pid as number, start: facts.start }
+  if (!isPid(pid) || isDead(system, { pid }, true)) throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
+  return { pid, start: system.process(pid).start }
 }
 
-/** Turns the machine's errors into ours. */
+/** Turns the machine's errors into ours, and looks after what could not be cleaned up. */
 export function fromMachine<T>(doing: string, place: Partial<Place>, call: () => T): T {
   try {
     return call()
   } catch (error) {
     throw machineError(doing, place, error)
+  } finally {
+    rest()
   }
 }

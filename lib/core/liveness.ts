@@ -26,8 +26,8 @@ export function sameBoot(here: Machine, stamp: Stamp): boolean {
   return second !== undefined && host === otherHost && Math.abs(Number(second) - Number(otherSecond)) <= 5
 }
 
-// A pid that exists and cannot be proven to be another process is alive.
-function isDead(system: System, { pid, start, tid }: ProcessStamp, startsCompare: boolean): boolean {
+/** Whether one process in sight is dead. A pid that exists and cannot be proven to be another process is alive. */
+export function isDead(system: System, { pid, start, tid }: ProcessStamp, startsCompare: boolean): boolean {
   const facts = system.process(pid)
   if (!facts.exists) return true
   if (startsCompare && start !== undefined && facts.start !== undefined && start !== facts.start) return true

@@ -1,11 +1,12 @@
 import { type Duration, toMs } from './duration.js'
 import { LockError, systemCode } from './error.js'
-import { type Claim, fromMachine, Holding, obtain, patiently, processOf, run, runSync, tickAll } from './holding.js'
+import { type Claim, fromMachine, Holding, obtain, patiently, processOf, run, runSync, sleepBlocking } from './holding.js'
 import { refusalError } from './message.js'
 import { newWatch, type Refusal } from './protocol.js'
 import { locate } from './resource.js'
 import { checkLabels, type Stamp } from './stamp.js'
-import { dirname, fs, sleepSync, system } from './system.js'
+import { dirname, fs, system } from './system.js'
+import { show } from './text.js'
 import { Doorbell, pollDelay } from './wait.js'
 
 /** What happened to a lock, for `onEvent`. Listeners must not throw; what they throw is dropped. */
@@ -56,9 +57,9 @@ interface Plan extends Claim {
 }
 
 function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
-  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', 'options must be an object')
+  checkOptions(options)
   const { renew = true, owner, reason, pid, detached = pid !== undefined, token: old, lockFile, onEvent, ttl = detached || sync ? '10m' : '60s', wait = 0 } = options
-  const place = fromMachine('find the place of', { file: String(resource) }, () => locate(resource, lockFile))
+  const place = locate(resource, lockFile)
   checkLabels(owner, reason)
   const ttlMs = toMs(ttl, 'ttl')
   const shortest = MIN_TTL_GRANULES * system.machine().granularityMs
@@ -71,7 +72,8 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
   const request = { id: system.id(token), adopt: old === undefined ? undefined : system.id(old), fields }
   const tell: Plan['tell'] = (type, facts) => {
     try {
-      onEvent?.({ type, ...place, owner, ...facts })
+      const answer: unknown = onEvent?.({ type, ...place, owner, ...facts })
+      if (answer instanceof Promise) answer.catch(() => {})
     } catch {
       // Whoever listens must not break the lock, and nothing may throw from a timer.
     }
@@ -79,14 +81,23 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
   return { ...place, detached, token, request, tell, watch: newWatch(), waitMs: toMs(wait, 'wait'), started: system.clock().boot }
 }
 
-function attempt(plan: Plan): Holding | Refusal {
+function checkOptions(options: AcquireOptions): void {
+  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
+  for (const name of ['renew', 'detached'] as const) {
+    if (options[name] !== undefined && typeof options[name] !== 'boolean') throw new LockError('EINVAL', `${name} must be true or false, not ${show(options[name])}`)
+  }
+  if (options.onEvent !== undefined && typeof options.onEvent !== 'function') throw new LockError('EINVAL', `onEvent must be a function, not ${show(options.onEvent)}`)
+  if (options.signal !== undefined && typeof options.signal?.throwIfAborted !== 'function') throw new LockError('EINVAL', `signal must be an AbortSignal, not ${show(options.signal)}`)
+}
+
+function attempt(plan: Plan, again: boolean): Holding | Refusal {
   return fromMachine('take', plan, () => {
     try {
-      return obtain(plan)
+      return obtain(plan, again)
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error
       fs.mkdirSync(dirname(plan.lockFile), { recursive: true })
-      return obtain(plan)
+      return obtain(plan, again)
     }
   })
 }
@@ -102,12 +113,12 @@ function attempt(plan: Plan): Holding | Refusal {
  * try { lock.assertHeld() } finally { await lock.release() }
  */
 export async function acquireLock(resource: string, options: AcquireOptions = {}): Promise<Lock> {
-  options?.signal?.throwIfAborted()
-  const wanted = plan(resource, options, false)
+  const wanted = fromMachine('lock', { file: show(resource) }, () => plan(resource, options, false))
+  options.signal?.throwIfAborted()
   let doorbell: Doorbell | undefined
   try {
     for (let looks = 0; ; looks++) {
-      const result = attempt(wanted)
+      const result = attempt(wanted, looks > 0)
       if (result instanceof Holding) return new Lock(result)
       const left = timeLeft(wanted, result)
       // The lock may have gone before we could watch: look once more at once.
@@ -129,15 +140,14 @@ export async function acquireLock(resource: string, options: AcquireOptions = {}
  * try { lock.assertHeld() } finally { lock.release() }
  */
 export function acquireLockSync(resource: string, options: AcquireOptions = {}): LockSync {
-  options?.signal?.throwIfAborted()
-  const wanted = plan(resource, options, true)
+  const wanted = fromMachine('lock', { file: show(resource) }, () => plan(resource, options, true))
+  options.signal?.throwIfAborted()
   for (let looks = 0; ; looks++) {
-    const result = attempt(wanted)
+    const result = attempt(wanted, looks > 0)
     if (result instanceof Holding) return new LockSync(result)
     const left = timeLeft(wanted, result)
     if (looks === 0) wanted.tell('waiting', { holder: result.stamp })
-    sleepSync(Math.min(left, pollDelay(result.retryAfterMs ?? Infinity, looks)))
-    tickAll()
+    sleepBlocking(Math.min(left, pollDelay(result.retryAfterMs ?? Infinity, looks)))
   }
 }
 

@@ -1,13 +1,13 @@
-import { show } from './duration.js'
 import { LockError, type Verdict } from './error.js'
 import { context, fromMachine, patiently, run } from './holding.js'
 import { liveness } from './liveness.js'
 import { describeHolder, machineError } from './message.js'
 import * as protocol from './protocol.js'
 import { GUARD_SUFFIX, newWatch } from './protocol.js'
-import { locate, type Place } from './resource.js'
+import { checkPath, locate, type Place } from './resource.js'
 import type { Stamp } from './stamp.js'
 import { fs, join, resolve, system } from './system.js'
+import { show } from './text.js'
 
 /** Where a lock is, when not at `<file>.lock`. */
 export interface PlaceOptions {
@@ -78,7 +78,7 @@ export function inspectLock(resource: string, options: PlaceOptions = {}): Inspe
 
 /** The same for the path of a lock file, or of a guard that was left behind. */
 export function inspectLockFile(lockFile: string): Inspection {
-  return inspectPlace({ file: lockFile.replace(/\.lock(\.guard)*$/, ''), lockFile })
+  return inspectPlace({ file: lockFile.replace(LOCK_FILE, ''), lockFile })
 }
 
 function inspectPlace(place: Place): Inspection {
@@ -122,6 +122,7 @@ export interface Swept {
 }
 
 const LEFT_OUT = new Set(['node_modules', '.git'])
+const LOCK_FILE = /\.lock(\.guard)*$/
 
 /**
  * Removes what is stale below a folder, locks and guards, and tells what and why. Whatever is held, and what is not a lock of
@@ -130,6 +131,7 @@ const LEFT_OUT = new Set(['node_modules', '.git'])
  * @example for (const { lockFile, action, why } of await sweepLocks('memory', { dryRun: true })) console.log(action, lockFile, why)
  */
 export async function sweepLocks(folder: string, options: { dryRun?: boolean } = {}): Promise<Swept[]> {
+  checkOptions(options)
   const swept: Swept[] = []
   for (const lockFile of await lockFilesBelow(folder)) swept.push(...sweepOne(lockFile, options.dryRun === true))
   return swept
@@ -141,13 +143,13 @@ export async function lockFilesBelow(folder: string): Promise<string[]> {
   const visit = async (here: string) => {
     for (const entry of await fs.promises.readdir(here, { withFileTypes: true })) {
       const path = join(here, entry.name)
-      if (entry.isDirectory()) {
-        // A subfolder may be unreadable, or gone by now.
-        if (!LEFT_OUT.has(entry.name)) await visit(path).catch(() => {})
-      } else if (/\.lock(\.guard)*$/.test(entry.name)) found.push(path)
+      // Some tools' locks are folders.
+      if (LOCK_FILE.test(entry.name)) found.push(path)
+      // A subfolder may be unreadable, or gone by now.
+      else if (entry.isDirectory() && !LEFT_OUT.has(entry.name)) await visit(path).catch(() => {})
     }
   }
-  const top = resolve(folder)
+  const top = fromMachine('find', { file: show(folder) }, () => resolve(checkPath('folder', folder)))
   await visit(top).catch((error: unknown) => {
     throw machineError('read', { file: top }, error)
   })
@@ -161,7 +163,12 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
   if (reading.kind === 'absent') return []
   const seen = { lockFile, verdict: judgement.verdict, why: judgement.why, ...(reading.kind === 'stamp' && { stamp: reading.stamp }) }
   if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
-  const result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, newWatch()))
+  let result: ReturnType<typeof protocol.sweep>
+  try {
+    result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, { ...newWatch(), sweeping: true }))
+  } catch (error) {
+    return [{ ...seen, action: 'kept', why: (error as Error).message }]
+  }
   if (result === 'changed') return [{ ...seen, action: 'kept', why: 'it changes hands' }]
   return [result.done ? { ...seen, action: 'removed' } : { ...seen, action: 'kept', verdict: result.verdict, why: result.why }]
 }
@@ -176,8 +183,13 @@ function byToken(resource: string, token: string, options: PlaceOptions): { plac
   return { place: findPlace(resource, options), id: system.id(token) }
 }
 
-function findPlace(resource: string, { lockFile }: PlaceOptions): Place {
-  return fromMachine('find the place of', { file: String(resource) }, () => locate(resource, lockFile))
+function findPlace(resource: string, options: PlaceOptions): Place {
+  checkOptions(options)
+  return fromMachine('find the place of', { file: show(resource) }, () => locate(resource, options.lockFile))
+}
+
+function checkOptions(options: unknown): void {
+  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
 }
 
 function notAcquired(place: Place): LockError {

@@ -1,8 +1,8 @@
-import { forPeople, show } from './duration.js'
 import { LockError, systemCode } from './error.js'
 import type { Refusal } from './protocol.js'
 import type { Place } from './resource.js'
 import type { Stamp } from './stamp.js'
+import { forPeople, quoted, show } from './text.js'
 
 /** A holder in words: `"hourly" (pid 4242 on mac-mini)`. */
 export function describeHolder(stamp: Stamp | undefined): string {
@@ -18,14 +18,9 @@ export function describeHold({ acquiredAt, expiresAt, ttlMs, reason }: Stamp, no
   const until = Date.parse(expiresAt ?? '')
   return [
     Number.isNaN(since) ? '' : `since ${acquiredAt} (${forPeople(Math.max(0, now - since))})`,
-    Number.isNaN(until) ? (ttlMs === undefined ? 'until it is released' : '') : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
+    Number.isNaN(until) ? (ttlMs === undefined ? 'until it is released' : `for ${forPeople(ttlMs)}`) : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
     reason === undefined ? '' : `to ${show(reason)}`,
   ].filter(Boolean).join(', ')
-}
-
-/** A word of a shell command. */
-export function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
 /** The error for a lock that was not obtained, or not released. */

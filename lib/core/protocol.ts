@@ -54,8 +54,8 @@ export const GUARD_SUFFIX = '.guard'
 /** What one process keeps for the protocol. */
 export interface Context {
   system: System
-  /** Files of ours that we could not remove yet, by id: for us they count as dead, and `cleanUp` tries again. */
-  disowned: Map<string, { path: string; level: number }>
+  /** Files of ours that we could not remove yet, by id: for us they count as dead, and `cleanUp` tries again. `at`: a guard's creation. */
+  disowned: Map<string, { path: string; level: number; at: Instant | undefined }>
 }
 
 /** What one caller has seen of a path while it waits. */
@@ -65,6 +65,8 @@ export interface Watch {
   seen: Map<string, { what: string; since: number; last: number }>
   /** The file system's clock less the boot clock, as far as a guard has shown it. */
   fileClock?: number
+  /** May go one guard deeper than others, to remove the deepest that was left behind. */
+  sweeping?: boolean
 }
 
 export const newWatch = (): Watch => ({ seen: new Map() })
@@ -129,9 +131,17 @@ export function acquire(context: Context, path: string, request: Request, watch:
   return inFlux(path)
 }
 
+/** Whether an attempt would be refused: one look, for who waits. */
+export function wouldRefuse(context: Context, path: string, { adopt }: Request, watch: Watch): Refusal | undefined {
+  const rumour = read(context, path)
+  if (rumour.kind === 'absent') return undefined
+  const judgement = judgeLock(context, rumour, watch)
+  return judgement.stale || mayAdopt(context, rumour, adopt) ? undefined : refuse(rumour, judgement)
+}
+
 /** Removes the lock if it is still ours: false when it was not. */
 export function release(context: Context, path: string, id: string, watch: Watch): Done<{ released: boolean }> | Refusal {
-  const removal = remove(context, path, 0, (reading) => stampIn(reading)?.id === id, watch)
+  const removal = remove(context, path, 0, (reading) => isMine(reading, id), watch)
   if (removal === 'changed') return { done: true, released: false }
   return removal.done ? { done: true, released: removal.reading.kind !== 'absent' } : removal
 }
@@ -143,9 +153,9 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
   const fd = openForWriting(system, path)
   if (fd === undefined) return 'lost'
   try {
-    const before = stampIn(decode(system.read(fd)))
+    const { regular, mtimeMs: stoodSince } = system.stat(fd)
+    const before = regular ? stampIn(decode(system.read(fd))) : undefined
     if (before?.id !== id) return 'lost'
-    const stoodSince = system.stat(fd).mtimeMs
     const stamp = { ...before, ...times(now, before.ttlMs) }
     system.write(fd, encode(stamp))
     const written = system.stat(fd)
@@ -162,12 +172,12 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
 /** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, or veto with undefined. */
 export function confirm(context: Context, path: string, id: string, watch: Watch, change = (stamp: Stamp): Stamp | undefined => stamp): Done<{ stamp: Stamp }> | Refusal | 'lost' {
   const { system } = context
-  return underGuard<Done<{ stamp: Stamp }> | Refusal | 'lost'>(context, path, 0, watch, (guard) => {
+  return underGuard<Done<{ stamp: Stamp }> | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {
     const now = system.clock()
     const fd = openForWriting(system, path)
     if (fd === undefined) return 'lost'
     try {
-      const before = stampIn(decode(system.read(fd)))
+      const before = system.stat(fd).regular ? stampIn(decode(system.read(fd))) : undefined
       const stamp = before?.id === id ? change(before) : undefined
       if (!stamp) return 'lost'
       const here = system.machine()
@@ -203,15 +213,31 @@ export function inspect(context: Context, path: string, level = 0): { reading: R
   return { reading, judgement: judge(context, reading, newWatch(), context.system.clock().wall) }
 }
 
-/** Whether the file is still ours, or may be: one quick look, for a holder that wants to know early. */
-export function mayBeOurs(context: Context, path: string, id: string): boolean {
+/**
+ * One quick look, for a holder that wants to know early whether it is still the one. Gives the stamp, which somebody with the token
+ * may have renewed; undefined when it was written by another clock, or cannot be read now.
+ */
+export function look(context: Context, path: string, id: string): Stamp | undefined | 'lost' {
   const reading = read(context, path)
-  return reading.kind === 'stamp' ? reading.stamp.id === id : reading.kind !== 'absent'
+  if (reading.kind === 'absent') return 'lost'
+  if (reading.kind !== 'stamp') return undefined
+  if (reading.stamp.id !== id) return 'lost'
+  return sameClock(context.system.machine(), reading.stamp) ? reading.stamp : undefined
 }
 
-/** Tries again to remove what is ours and could not be removed. */
+/** Tries again to remove what is ours and could not be removed; throws the machine's last refusal. */
 export function cleanUp(context: Context, watch: Watch): void {
-  for (const id of [...context.disowned.keys()]) settle(context, id, watch)
+  let stuck: { path: string; error: unknown } | undefined
+  // The deepest first. While one stays, removing what is below it would only pile another guard upon it.
+  for (const [id, { path }] of [...context.disowned].sort(([, a], [, b]) => b.level - a.level)) {
+    if (stuck?.path.startsWith(path)) continue
+    try {
+      settle(context, id, watch)
+    } catch (error) {
+      stuck = { path, error }
+    }
+  }
+  if (stuck) throw stuck.error
 }
 
 /** Milliseconds for which the holder may believe in its lease; at 0 it is over. */
@@ -236,7 +262,7 @@ function create(context: Context, path: string, level: number, describe: (at: In
     if (systemCode(error) === 'EEXIST') return { kind: 'exists' }
     throw error
   }
-  let stamp: Stamp
+  let stamp: Stamp | undefined
   try {
     try {
       stamp = describe(at, fd)
@@ -247,8 +273,8 @@ function create(context: Context, path: string, level: number, describe: (at: In
   } catch (error) {
     const onTime = elapsed(system, at) <= LATE_MS
     if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, stamp: undefined }
-    // On time it is certainly still ours; later it is for whoever has watched it unstamped.
-    if (onTime) attempt(() => system.unlink(path))
+    // On time it is certainly still ours; later, without a stamp, it is for whoever has watched it.
+    if (!(onTime && attempt(() => system.unlink(path))) && stamp) disown(context, stamp.id!, path, level, level > 0 ? at : undefined)
     throw error
   }
   if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, stamp }
@@ -264,14 +290,15 @@ interface Guard {
   level: number
   /** Before it was created. */
   at: Instant
-  /** Absent when the disk was too full for a stamp: such a guard is believed for LATE only. */
-  id: string | undefined
+  id: string
+  /** The disk was too full for its stamp: it is believed for LATE only. */
+  unstamped: boolean
 }
 
 type Judge = (reading: Reading, fileClock?: number) => Judgement
 
 function remove(context: Context, path: string, level: number, entitled: (reading: Reading) => boolean, watch: Watch): Removed | Refusal | 'changed' {
-  return underGuard(context, path, level, watch, (guard) => unlinkIf(context, path, guard, entitled))
+  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => unlinkIf(context, path, guard, entitled))
 }
 
 // Two equal readings with the judgement, and so the clock, between them: what was judged is what is unlinked, a renewal that is
@@ -279,7 +306,7 @@ function remove(context: Context, path: string, level: number, entitled: (readin
 function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch, then = () => {}): Removed | Refusal | 'changed' {
   const first = judge(rumour)
   if (!first.stale) return refuse(rumour, first)
-  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, (guard) => {
+  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => {
     // Whoever's guard it is by now: the file system's clock is not behind it.
     const fileClock = context.system.lstat(guard.path)?.mtimeMs ?? 0
     watch.fileClock = fileClock - guard.at.boot
@@ -305,8 +332,15 @@ function unlinkIf(context: Context, path: string, guard: Guard, entitled: (readi
   return { done: true, reading }
 }
 
-function underGuard<T>(context: Context, path: string, level: number, watch: Watch, action: (guard: Guard) => T): T | Refusal {
-  const guard = takeGuard(context, path + GUARD_SUFFIX, level + 1, watch)
+// `gone`: the answer where even the folder is missing.
+function underGuard<T>(context: Context, path: string, level: number, watch: Watch, gone: T, action: (guard: Guard) => T): T | Refusal {
+  let guard: Guard | Refusal
+  try {
+    guard = takeGuard(context, path + GUARD_SUFFIX, level + 1, watch)
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return gone
+    throw error
+  }
   if ('done' in guard) return guard
   try {
     return action(guard)
@@ -316,12 +350,12 @@ function underGuard<T>(context: Context, path: string, level: number, watch: Wat
 }
 
 function takeGuard(context: Context, path: string, level: number, watch: Watch): Guard | Refusal {
-  if (level > MAX_GUARDS) return { ...inFlux(path), why: 'too many guards were left behind' }
+  if (level > (watch.sweeping ? MAX_GUARDS + 1 : MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
   for (let tries = 0; tries < TRIES; tries++) {
     const id = context.system.token().replaceAll('-', '').slice(0, 16)
     const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
     if (created.kind === 'created') {
-      return { path, level, at: created.at, id: created.stamp && id }
+      return { path, level, at: created.at, id, unstamped: !created.stamp }
     }
     if (created.kind === 'late') continue
     const rumour = read(context, path)
@@ -332,25 +366,33 @@ function takeGuard(context: Context, path: string, level: number, watch: Watch):
   return inFlux(path)
 }
 
-function dropGuard(context: Context, { id, path, level, ...guard }: Guard): void {
-  const old = isOld(context.system, { id, ...guard })
-  if (!old && attempt(() => context.system.unlink(path))) return
-  if (id !== undefined) disown(context, id, path, level)
+function dropGuard(context: Context, guard: Guard): void {
+  const { id, path, level, at } = guard
+  if (!isOld(context.system, guard) && attempt(() => context.system.unlink(path))) return
+  disown(context, id, path, level, at)
 }
 
 // An old guard is no guard: others may have stopped believing in it.
-function isOld(system: System, guard: Pick<Guard, 'at' | 'id'>): boolean {
-  return elapsed(system, guard.at) > (guard.id === undefined ? LATE_MS : GUARD_MS)
+function isOld(system: System, { at, unstamped }: Guard): boolean {
+  return elapsed(system, at) > (unstamped ? LATE_MS : GUARD_MS)
 }
 
 /** Gives a file of ours up: what is ours is cleaned by us, as often as it takes. */
-export function disown(context: Context, id: string, path: string, level: number): void {
-  context.disowned.set(id, { path, level })
+export function disown(context: Context, id: string, path: string, level: number, at?: Instant): void {
+  context.disowned.set(id, { path, level, at })
 }
 
 function settle(context: Context, id: string, watch: Watch): void {
-  const { path, level } = context.disowned.get(id)!
-  const removal = remove(context, path, level, (reading) => stampIn(reading)?.id === id, watch)
+  const { path, level, at } = context.disowned.get(id)!
+  const mine = (reading: Reading) => isMine(reading, id)
+  // A guard that is still believed in, or so deep that nobody may remove it, needs no other over it.
+  const isSafe = level === MAX_GUARDS || (at && elapsed(context.system, at) <= GUARD_MS)
+  if (isSafe) {
+    if (mine(read(context, path))) context.system.unlink(path)
+    context.disowned.delete(id)
+    return
+  }
+  const removal = remove(context, path, level, mine, watch)
   if (removal === 'changed' || removal.done) context.disowned.delete(id)
 }
 
@@ -375,8 +417,9 @@ function judgeLock(context: Context, reading: Reading, watch: Watch, fileClock?:
 }
 
 function judgeGuard(context: Context, reading: Reading, watch: Watch, fileClock?: number): Judgement {
-  const now = context.system.clock().boot
-  const age = (fileClock ?? now + (watch.fileClock ?? Infinity)) - reading.mtimeMs
+  const { boot: now, wall } = context.system.clock()
+  // Not known yet: only a guard that looks old by the wall clock, or so does the clock, is worth another one over it.
+  const age = fileClock === undefined && watch.fileClock === undefined ? Math.abs(wall - reading.mtimeMs) : (fileClock ?? now + watch.fileClock!) - reading.mtimeMs
   if (reading.kind !== 'stamp') return judgeUnstamped(reading, age, watch, now)
   const life = context.disowned.has(reading.stamp.id ?? '') ? 'dead' : liveness(context.system, reading.stamp)
   if (life === 'dead') return { verdict: 'dead', stale: true, why: 'its process is dead' }
@@ -407,6 +450,12 @@ function watchFor(watch: Watch, reading: Reading, now: number): number {
   return now - since
 }
 
+// What we may not even read might be ours: that is for the caller to know.
+function isMine(reading: Reading, id: string): boolean {
+  if (reading.kind === 'foreign' && reading.cause !== undefined) throw reading.cause
+  return stampIn(reading)?.id === id
+}
+
 function mayAdopt(context: Context, reading: Reading, id: string | undefined): boolean {
   const stamp = stampIn(reading)
   return id !== undefined && stamp?.id === id && liveness(context.system, stamp) !== 'alive'
@@ -415,15 +464,15 @@ function mayAdopt(context: Context, reading: Reading, id: string | undefined): b
 // ---- read, and small things ----
 
 function read({ system }: Context, path: string): Reading {
-  const foreign = (why: string): Reading => ({ path, text: why, mtimeMs: 0, kind: 'foreign', why })
+  const foreign = (why: string, cause?: unknown): Reading => ({ path, text: why, mtimeMs: 0, kind: 'foreign', why, cause })
   let fd: number
   try {
     fd = system.open(path, false)
   } catch (error) {
     const code = systemCode(error) ?? ''
-    if (code === 'ENOENT') return { path, text: '', mtimeMs: 0, kind: 'absent' }
+    if (code === 'ENOENT') return absent(path)
     if (code === 'ELOOP' || code === 'EMLINK') return foreign('a symbolic link')
-    if (code === 'EACCES' || code === 'EPERM') return foreign('unreadable for us')
+    if (code === 'EACCES' || code === 'EPERM') return foreign('unreadable for us', error)
     if (code === 'ENXIO' || code === 'EISDIR') return foreign('not a regular file')
     throw error
   }
@@ -436,6 +485,8 @@ function read({ system }: Context, path: string): Reading {
     system.close(fd)
   }
 }
+
+const absent = (path: string): Reading => ({ path, text: '', mtimeMs: 0, kind: 'absent' })
 
 function openForWriting(system: System, path: string): number | undefined {
   try {

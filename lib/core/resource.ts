@@ -1,7 +1,7 @@
-import { show } from './duration.js'
 import { LockError, systemCode } from './error.js'
 import { GUARD_SUFFIX, MAX_GUARDS } from './protocol.js'
 import { basename, dirname, fs, isAbsolute, join, parse, resolve, sep } from './system.js'
+import { show } from './text.js'
 
 /** What is locked, and by which file. */
 export interface Place {
@@ -29,7 +29,8 @@ const MAX_LINKS = 40
  */
 export function locate(resource: string, lockFile?: string): Place {
   checkPath('resource', resource)
-  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(checkPath('lockFile', lockFile)) }
+  if (lockFile !== undefined && checkPath('lockFile', lockFile).endsWith(GUARD_SUFFIX)) throw new LockError('EINVAL', `lockFile must not end in ${GUARD_SUFFIX}, that is how guards are called: ${show(lockFile)}`)
+  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile) }
   checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS))
   return place
 }
@@ -41,11 +42,7 @@ function checkLength(name: string): void {
 }
 
 function placeOf(resource: string): Place {
-  if (resource.startsWith(NAME)) {
-    const name = resource.slice(NAME.length)
-    if (name === '') throw new LockError('EINVAL', "a free name is missing after 'name:'")
-    return { file: resource, lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(name)}.lock`) }
-  }
+  if (resource.startsWith(NAME)) return { file: fileOf(resource), lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(resource.slice(NAME.length))}.lock`) }
   const { path, part } = split(resource)
   const file = canonical(path)
   if (parse(file).base === '') throw new LockError('EINVAL', `${show(resource)} is a root folder, there is no place beside it for a lock file`)
@@ -53,6 +50,7 @@ function placeOf(resource: string): Place {
 }
 
 function fileOf(resource: string): string {
+  if (resource === NAME) throw new LockError('EINVAL', "a free name is missing after 'name:'")
   if (resource.startsWith(NAME)) return resource
   const { path, part } = split(resource)
   return canonical(path) + (part === undefined ? '' : PART + part)
@@ -60,14 +58,16 @@ function fileOf(resource: string): string {
 
 function split(resource: string): { path: string; part?: string } {
   const at = resource.lastIndexOf(PART)
+  if (at === 0) throw new LockError('EINVAL', `a file is missing before '::' in ${show(resource)}`)
   // The colons of a folder's name divide nothing.
-  if (at <= 0 || resource.indexOf(sep, at) >= 0 || resource.indexOf('/', at) >= 0) return { path: resource }
+  if (at < 0 || resource.indexOf(sep, at) >= 0 || resource.indexOf('/', at) >= 0) return { path: resource }
   const part = resource.slice(at + PART.length)
   if (part === '') throw new LockError('EINVAL', `a part is missing after '::' in ${show(resource)}`)
   return { path: resource.slice(0, at), part }
 }
 
-function checkPath(name: string, path: unknown): string {
+/** A text that can be a path. Throws `EINVAL`. */
+export function checkPath(name: string, path: unknown): string {
   if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `${name} must be a path, not ${typeof path === 'string' ? 'an empty text' : typeof path}`)
   if (path.includes('\0')) throw new LockError('EINVAL', `${name} must not contain a NUL byte: ${show(path)}`)
   return path

@@ -38,7 +38,7 @@ export interface Stamp {
 }
 
 /** What a text at a lock's path is: a stamp, nothing yet (empty or torn), or something that is not ours. */
-export type Decoded = { kind: 'stamp'; stamp: Stamp } | { kind: 'unstamped' } | { kind: 'foreign'; why: string }
+export type Decoded = { kind: 'stamp'; stamp: Stamp } | { kind: 'unstamped' } | { kind: 'foreign'; why: string; cause?: unknown }
 
 /** Every stamp has this many bytes, so that rewriting never changes a lock file's length. */
 export const STAMP_BYTES = 1024
@@ -58,8 +58,8 @@ export function encode(stamp: Stamp): string {
 
 /** Reads what {@link encode}, or a shell script, wrote. Never throws. */
 export function decode(text: string): Decoded {
-  if (/^[\s\0]*$/.test(text)) return { kind: 'unstamped' }
   if (Buffer.byteLength(text) > STAMP_BYTES) return { kind: 'foreign', why: `longer than ${STAMP_BYTES} bytes` }
+  if (/^[\s\0]*$/.test(text)) return { kind: 'unstamped' }
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -80,7 +80,7 @@ export function decode(text: string): Decoded {
 const isText = (value: unknown) => typeof value === 'string'
 const isPositive = (value: unknown) => typeof value === 'number' && value > 0
 // kill(2) gives 0 and negative numbers another meaning: whole groups.
-const isPid = (value: unknown) => Number.isInteger(value) && isPositive(value) && (value as number) < 2 ** 31
+export const isPid = (value: unknown): value is number => Number.isInteger(value) && isPositive(value) && (value as number) < 2 ** 31
 
 function isProcess(value: unknown): value is ProcessStamp {
   if (typeof value !== 'object' || value === null) return false

@@ -55,8 +55,8 @@ export interface Machine {
   pidns?: string | undefined
   timens?: string | undefined
   host: string
-  /** This thread of this process; undefined when /proc does not show it. */
-  self?: { pid: number; start?: string; tid?: number } | undefined
+  /** This thread of this process; undefined when /proc is not that of our pid namespace. */
+  self?: { pid: number; start?: string | undefined; tid?: number } | undefined
   /** How far `Instant.boot` may lag behind the truth. It never runs ahead. */
   granularityMs: number
 }
@@ -90,7 +90,7 @@ export const system: System = {
     return stats && factsOf(stats)
   },
   clock,
-  machine: () => (here ??= findMachine()),
+  machine: () => here ?? findMachine(),
   process: findProcess,
   token: () => crypto().randomUUID(),
   id: (token) => sha256(token).slice(0, 16),
@@ -141,7 +141,15 @@ const GRANULARITY_MS = isLinux ? 50 : 1100
 function clock(): Instant {
   const monotonic = performance.now()
   const wall = Date.now()
-  if (!anchor || Math.abs(wall - anchor.wall - (monotonic - anchor.monotonic)) > PARTED_MS) anchor = readBootClock()
+  if (!anchor || Math.abs(wall - anchor.wall - (monotonic - anchor.monotonic)) > PARTED_MS) {
+    try {
+      anchor = readBootClock()
+    } catch (error) {
+      if (!anchor) throw error
+      // No descriptor is free, so nobody is judged; a lease ends rather too early.
+      return { boot: Math.floor(anchor.boot + Math.max(monotonic - anchor.monotonic, wall - anchor.wall)), wall }
+    }
+  }
   // Every step rounds down: a judge is never ahead of the truth, and an owner allows for lagging behind it.
   return { boot: Math.max(0, Math.floor(anchor.boot + (performance.now() - anchor.monotonic))), wall }
 }
@@ -160,8 +168,9 @@ function readBootClock() {
 function uptimeMs(): number {
   try {
     if (isLinux) return Number.parseFloat(fs.readFileSync('/proc/uptime', 'latin1')) * 1000
-  } catch {
+  } catch (error) {
     // No /proc: machine() then has no boot id, and nobody compares this number with another process's.
+    if (fs.existsSync('/proc/uptime')) throw error
   }
   return uptime() * 1000
 }
@@ -177,22 +186,18 @@ function findMachine(): Machine {
   if (!isLinux) {
     // The name alone never proves identity; the boot time makes it one boot of one machine.
     const boot = `${host}@${Math.round(Date.now() / 1000 - uptime())}`
-    return { boot, pidns: process.platform, timens: process.platform, host, self: { pid }, granularityMs }
+    return (here = { boot, pidns: process.platform, timens: process.platform, host, self: { pid }, granularityMs })
   }
   try {
-    // Another pid namespace's /proc shows somebody else under our pid.
-    if (fs.readlinkSync('/proc/self') !== String(pid)) return { host, granularityMs }
-    const start = findProcess(pid).start
-    const thread = Number(fs.readlinkSync('/proc/thread-self').split('/').pop())
-    return {
-      boot: fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
-      pidns: namespace('pid'),
-      timens: namespace('time'),
-      host,
-      self: { pid, ...(start !== undefined && { start }), tid: thread },
-      granularityMs,
-    }
+    const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+    const place = { boot, pidns: namespace('pid'), timens: namespace('time'), host, granularityMs }
+    // Seen from the /proc of an outer pid namespace we have several pids, and our neighbours' mean others there.
+    if (!/^NSpid:\t\d+$/m.test(fs.readFileSync('/proc/self/status', 'latin1'))) return (here = place)
+    const { start } = findProcess(pid)
+    if (start === undefined) return { host, granularityMs }
+    return (here = { ...place, self: { pid, start, tid: Number(basename(fs.readlinkSync('/proc/thread-self'))) } })
   } catch {
+    // No /proc, or no descriptor is free: perhaps the next time.
     return { host, granularityMs }
   }
 }

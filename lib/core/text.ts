@@ -1,0 +1,32 @@
+/** A text in one line: no control characters, wherever it came from. */
+export function plain(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+}
+
+/** A value as it appears in a message: short, and in one line. */
+export function show(value: unknown): string {
+  const text = typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value)
+  return plain(text.length > 80 ? `${text.slice(0, 77)}…` : text)
+}
+
+/** A word for a shell, in one line: what is no plain word is quoted. */
+export function quoted(word: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word
+  const single = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
+  if (plain(word) === word) return single(word)
+  const escaped = word.replaceAll('\\', '\\\\').replace(/[\u0000-\u001f\u007f]/g, (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
+  return `"$(printf %b ${single(escaped)})"`
+}
+
+const UNITS = [
+  { unit: 'days', size: 86_400_000 },
+  { unit: 'h', size: 3_600_000 },
+  { unit: 'min', size: 60_000 },
+  { unit: 's', size: 1000 },
+]
+
+/** A length of time for people: in the largest unit of which there are two or more. */
+export function forPeople(ms: number): string {
+  const { unit, size } = UNITS.find(({ size }) => ms >= 2 * size) ?? (ms >= 1000 ? { unit: 's', size: 1000 } : { unit: 'ms', size: 1 })
+  return `${Math.floor(ms / size)} ${unit}`
+}
