@@ -222,7 +222,7 @@ export function look(context: Context, path: string, id: string): Stamp | undefi
   if (reading.kind === 'absent') return 'lost'
   if (reading.kind !== 'stamp') return undefined
   if (reading.stamp.id !== id) return 'lost'
-  return sameClock(context.system.machine(), reading.stamp) ? reading.stamp : undefined
+  return reading.stamp.bootMs !== undefined && sameClock(context.system.machine(), reading.stamp) ? reading.stamp : undefined
 }
 
 /** Tries again to remove what is ours and could not be removed; throws the machine's last refusal. */
