@@ -83,8 +83,11 @@ export function inspectLockFile(lockFile: string): Inspection {
 
 function inspectPlace(place: Place): Inspection {
   const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile, levelOf(place.lockFile)))
+  return inspectionOf(place, reading, judgement)
+}
+
+function inspectionOf(place: Place, reading: protocol.Reading, { verdict, why, stale, retryAfterMs }: protocol.Judgement): Inspection {
   if (reading.kind === 'absent') return { ...place, state: 'free', why: 'there is no lock file' }
-  const { verdict, why, stale, retryAfterMs } = judgement
   const runs = (verdict === 'alive' || verdict === 'out-of-sight') && retryAfterMs !== undefined
   return {
     ...place,
@@ -99,17 +102,19 @@ function inspectPlace(place: Place): Inspection {
 /**
  * Removes a lock by force, whoever holds it; gives what was there before. Its holder is told (`signal`), if it is one that renews
  * or looks; a process that does not look goes on. So make sure that it is dead first.
- * Throws `ELOCKED` when a living process holds the guard: end that one.
+ * Throws `ELOCKED` when a living process holds the guard (end that one), or when the lock changed hands meanwhile (look again).
  *
  * @example await breakLock('memory/queue.md', { reason: 'its machine burnt down' })
  */
 export async function breakLock(resource: string, options: PlaceOptions & { reason: string }): Promise<Inspection> {
   if (typeof options?.reason !== 'string' || options.reason.trim() === '') throw new LockError('EINVAL', 'breakLock needs a reason, for those who ask later')
   const place = findPlace(resource, options)
-  const before = inspectPlace(place)
+  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile))
+  if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
   const watch = newWatch()
-  await run(patiently(place, () => fromMachine('break', place, () => protocol.breakOpen(context, place.lockFile, watch))))
-  return before
+  const result = await run(patiently(place, () => fromMachine('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))))
+  if (result === 'changed') throw new LockError('ELOCKED', `${place.file} has changed hands while it was being broken; look again whether that is still needed`, { file: place.file })
+  return inspectionOf(place, reading, judgement)
 }
 
 /** One lock file or guard that {@link sweepLocks} found. */
@@ -165,7 +170,7 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
   if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
   let result: ReturnType<typeof protocol.sweep>
   try {
-    result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, { ...newWatch(), sweeping: true }))
+    result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, { ...newWatch(), isClearing: true }))
   } catch (error) {
     return [{ ...seen, action: 'kept', why: (error as Error).message }]
   }

@@ -44,7 +44,10 @@ const GUARD_OUT_OF_SIGHT_MS = 60_000
 /** What a file system's clock is off by: on one boot (coarse times), and between machines (caches, clock steps). */
 const SLACK_SAME_BOOT_MS = 2_000
 const SLACK_MS = 60_000
-/** Guards of guards: see above. */
+/**
+ * Guards of guards. `g` that were left behind and one more process that dies need `g + 2`, and a process that dies while it clears up
+ * after having been late needs one more: found by search, for g up to 2.
+ */
 export const MAX_GUARDS = 4
 /** How often an attempt starts again because something changed under it. */
 const TRIES = 8
@@ -54,7 +57,7 @@ export const GUARD_SUFFIX = '.guard'
 /** What one process keeps for the protocol. */
 export interface Context {
   system: System
-  /** Files of ours that we could not remove yet, by id: for us they count as dead, and `cleanUp` tries again. `at`: a guard's creation. */
+  /** Files of ours that we could not remove yet, by id: for us they count as dead, and `cleanUp` tries again. `at`: when it was created, if that was on time. */
   disowned: Map<string, { path: string; level: number; at: Instant | undefined }>
 }
 
@@ -65,8 +68,8 @@ export interface Watch {
   seen: Map<string, { what: string; since: number; last: number }>
   /** The file system's clock less the boot clock, as far as a guard has shown it. */
   fileClock?: number
-  /** May go one guard deeper than others, to remove the deepest that was left behind. */
-  sweeping?: boolean
+  /** Goes one guard deeper than others, to remove the deepest that was left behind. */
+  isClearing?: boolean
 }
 
 export const newWatch = (): Watch => ({ seen: new Map() })
@@ -193,9 +196,10 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
   })
 }
 
-/** Removes whatever is there: the exception that a person makes. */
-export function breakOpen(context: Context, path: string, watch: Watch): Removed | Refusal | 'changed' {
-  return remove(context, path, 0, () => true, watch)
+/** Removes what a person has looked at, whoever holds it: the exception to all rules. `changed`: it is not that any more. */
+export function breakOpen(context: Context, path: string, seen: Reading, watch: Watch): Removed | Refusal | 'changed' {
+  const id = stampIn(seen)?.id
+  return remove(context, path, 0, (again) => (id === undefined ? isSame(again, seen) : stampIn(again)?.id === id), watch)
 }
 
 /** Removes a lock, or a guard that was left behind, if it is stale. `level`: how many `.guard` its name ends in. */
@@ -225,19 +229,19 @@ export function look(context: Context, path: string, id: string): Stamp | undefi
   return reading.stamp.bootMs !== undefined && sameClock(context.system.machine(), reading.stamp) ? reading.stamp : undefined
 }
 
-/** Tries again to remove what is ours and could not be removed; throws the machine's last refusal. */
+/** Tries again to remove what is ours and could not be removed; throws the machine's first refusal. */
 export function cleanUp(context: Context, watch: Watch): void {
-  let stuck: { path: string; error: unknown } | undefined
+  const stuck: { path: string; error: unknown }[] = []
   // The deepest first. While one stays, removing what is below it would only pile another guard upon it.
   for (const [id, { path }] of [...context.disowned].sort(([, a], [, b]) => b.level - a.level)) {
-    if (stuck?.path.startsWith(path)) continue
+    if (stuck.some((deeper) => deeper.path.startsWith(path))) continue
     try {
       settle(context, id, watch)
     } catch (error) {
-      stuck = { path, error }
+      stuck.push({ path, error })
     }
   }
-  if (stuck) throw stuck.error
+  if (stuck[0]) throw stuck[0].error
 }
 
 /** Milliseconds for which the holder may believe in its lease; at 0 it is over. */
@@ -274,7 +278,7 @@ function create(context: Context, path: string, level: number, describe: (at: In
     const onTime = elapsed(system, at) <= LATE_MS
     if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, stamp: undefined }
     // On time it is certainly still ours; later, without a stamp, it is for whoever has watched it.
-    if (!(onTime && attempt(() => system.unlink(path))) && stamp) disown(context, stamp.id!, path, level, level > 0 ? at : undefined)
+    if (!(onTime && attempt(() => system.unlink(path))) && stamp) disown(context, stamp.id!, path, level, onTime ? at : undefined)
     throw error
   }
   if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, stamp }
@@ -312,7 +316,7 @@ function removeStale(context: Context, path: string, level: number, rumour: Read
     watch.fileClock = fileClock - guard.at.boot
     const judgement = judge(rumour, fileClock)
     if (!judgement.stale) return refuse(rumour, judgement)
-    const removal = unlinkIf(context, path, guard, (again) => again.text === rumour.text && again.mtimeMs === rumour.mtimeMs)
+    const removal = unlinkIf(context, path, guard, (again) => isSame(again, rumour))
     if (removal !== 'changed' && removal.done && removal.reading.kind !== 'absent') then()
     return removal
   })
@@ -350,7 +354,7 @@ function underGuard<T>(context: Context, path: string, level: number, watch: Wat
 }
 
 function takeGuard(context: Context, path: string, level: number, watch: Watch): Guard | Refusal {
-  if (level > (watch.sweeping ? MAX_GUARDS + 1 : MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
+  if (level > (watch.isClearing ? MAX_GUARDS + 1 : MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
   for (let tries = 0; tries < TRIES; tries++) {
     const id = context.system.token().replaceAll('-', '').slice(0, 16)
     const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
@@ -385,14 +389,13 @@ export function disown(context: Context, id: string, path: string, level: number
 function settle(context: Context, id: string, watch: Watch): void {
   const { path, level, at } = context.disowned.get(id)!
   const mine = (reading: Reading) => isMine(reading, id)
-  // A guard that is still believed in, or so deep that nobody may remove it, needs no other over it.
-  const isSafe = level === MAX_GUARDS || (at && elapsed(context.system, at) <= GUARD_MS)
-  if (isSafe) {
+  // A guard of ours that got its stamp on time, and that nobody may doubt yet (or ever: it is too deep), needs no other over it.
+  if (level > 0 && at && (level > MAX_GUARDS || elapsed(context.system, at) <= GUARD_MS)) {
     if (mine(read(context, path))) context.system.unlink(path)
     context.disowned.delete(id)
     return
   }
-  const removal = remove(context, path, level, mine, watch)
+  const removal = remove(context, path, level, mine, { ...watch, isClearing: true })
   if (removal === 'changed' || removal.done) context.disowned.delete(id)
 }
 
@@ -449,6 +452,8 @@ function watchFor(watch: Watch, reading: Reading, now: number): number {
   watch.seen.set(reading.path, { what, since, last: now })
   return now - since
 }
+
+const isSame = (one: Reading, other: Reading) => one.text === other.text && one.mtimeMs === other.mtimeMs
 
 // What we may not even read might be ours: that is for the caller to know.
 function isMine(reading: Reading, id: string): boolean {
