@@ -1,6 +1,6 @@
 /*
  * Bundles dist/js, which tsc made without comments, into one file per layer: every module costs a third of a millisecond at start.
- * The command is split, so that it loads what it needs. esbuild comes with tsx, as typescript comes with vitest.
+ * The command is split, so that it loads what it needs. esbuild comes with tsx.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { buildSync } from 'esbuild'

@@ -18,7 +18,7 @@
  *    says who, and `retryAfterMs` when to ask again. A refusal is never permission to go on.
  * 2. Work. A lock is renewed by itself while the process lives. When it is lost all the same (a laptop slept, a person broke it),
  *    `lock.held` turns false and `lock.signal` aborts. Before a step that cannot be undone, ask `lock.assertHeld()`.
- * 3. `lock.release()`, safe to call twice. When the process ends first, by whatever way, the next who comes gets the lock.
+ * 3. `lock.release()`, safe to call twice. When the process ends first, in whatever way, the next who comes gets the lock.
  *
  * What outlives the process is a detached lock: `acquireLock(file, { detached: true })` gives a `token`, and any process renews
  * and releases by it ({@link renewLock}, {@link releaseLock}).

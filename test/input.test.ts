@@ -393,7 +393,8 @@ test('a lock whose folder was removed is lost: release says false, and creates n
 
 // ---- long names ----
 
-const LONGEST = 255 - '.lock'.length - MAX_GUARDS * GUARD_SUFFIX.length
+// Whoever sweeps goes one guard deeper.
+const LONGEST = 255 - '.lock'.length - (MAX_GUARDS + 1) * GUARD_SUFFIX.length
 /** A text of so many bytes, of characters that have several. */
 const longText = (bytes: number, character: string) => character.repeat(Math.floor(bytes / Buffer.byteLength(character))) + 'x'.repeat(bytes % Buffer.byteLength(character))
 
@@ -403,7 +404,14 @@ describe.each(['x', 'é', '日', '🔒'])('a name of %s as long as it may be', (
     await live(file)
     const { boot, pidns, timens, host } = system.machine()
     const dead: Stamp = { v: 1, id: '00000000deadbeef', owner: 'killed', processes: [{ pid: process.pid, start: '1' }], boot, pidns, timens, host }
-    for (let level = 0; level < MAX_GUARDS; level++) fs.writeFileSync(`${file}.lock${GUARD_SUFFIX.repeat(level)}`, encode(dead))
+    const leaveBehind = (guards: number) => {
+      for (let level = 0; level <= guards; level++) fs.writeFileSync(`${file}.lock${GUARD_SUFFIX.repeat(level)}`, encode(dead))
+    }
+    leaveBehind(MAX_GUARDS)
+    expect((await refusal(() => acquireLock(file))).message).toContain('lockpact sweep')
+    expect((await sweepLocks(dirname(file))).map(({ action }) => action)).not.toContain('kept')
+    expect(below(dirname(file))).toEqual([])
+    leaveBehind(MAX_GUARDS - 1)
     const lock = await acquireLock(file)
     expect(lock.recovered?.owner).toBe('killed')
     expect(await lock.release()).toBe(true)

@@ -20,7 +20,7 @@ export const command: Command = {
   examples: [
     'TOKEN=$(lockpact acquire memory/queue.md --owner hourly --ttl 10m) || exit',
     'lockpact acquire memory/queue.md --wait 30s --json',
-    'lockpact acquire name:deploy --pid $$',
+    'lockpact acquire name:deploy --pid "$AGENT_PID"',
   ],
 
   async run([resource], values, io) {

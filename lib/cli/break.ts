@@ -6,16 +6,18 @@ export const command: Command = {
   about: 'Removes a lock by force, whoever holds it. Make sure first that its holder is dead: one that lives may go on writing.',
   operands: [1, 1],
   options: {
-    reason: { value: 'TEXT', about: 'why; for those who ask later' },
+    reason: { value: 'TEXT', about: 'why it is safe' },
     'lock-file': { value: 'PATH', about: 'another lock file than RESOURCE.lock' },
   },
   examples: ["lockpact break memory/queue.md --reason 'its machine is gone'"],
 
   async run([resource], values, io) {
-    const lockFile = text(values, 'lock-file')
-    const { file, lockFile: path, state, stamp } = await breakLock(resource!, { reason: needed(values, 'reason', 'say why'), ...(lockFile !== undefined && { lockFile }) })
-    io.print({ broken: state !== 'free', file, lockFile: path, was: stamp ?? null }, '')
-    io.say(state === 'free' ? `${file} was not locked` : stamp ? `broke the lock of ${describeHolder(stamp)}, ${describeHold(stamp)}` : `removed ${path}`)
+    const given = text(values, 'lock-file')
+    const reason = needed(values, 'reason', 'say why it is safe')
+    const { file, lockFile, state, stamp } = await breakLock(resource!, { reason, ...(given !== undefined && { lockFile: given }) })
+    io.print({ broken: state !== 'free', file, lockFile, was: stamp ?? null, reason }, '')
+    if (state === 'free') io.say(`${file} was not locked`)
+    else io.say(`${stamp ? `broke the lock of ${describeHolder(stamp)}, ${describeHold(stamp)}` : `removed ${lockFile}`}. Reason: ${reason}`)
     return 0
   },
 }

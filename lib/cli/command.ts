@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { type Duration, isLockError, LockError, show, toMs } from '../core/index.js'
+import { type Duration, isLockError, LockError, plain, show, toMs } from '../core/index.js'
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -49,7 +49,7 @@ export class Io {
   }
 
   say(words: string): void {
-    if (!this.#quiet) process.stderr.write(`lockpact: ${words}\n`)
+    if (!this.#quiet) process.stderr.write(`lockpact: ${plain(words)}\n`)
   }
 
   /** Tells what went wrong; `object` is what `--json` prints besides the error's facts. */
@@ -137,7 +137,7 @@ export function byToken(values: Values): { token: string; options: { lockFile?: 
   return { token: needed(values, 'token', 'acquire printed it'), options: { ...(lockFile !== undefined && { lockFile }) } }
 }
 
-export function help(name: string, { usage, about, options, examples }: Command): string {
+export function help({ usage, about, options, examples }: Command): string {
   const rows = Object.entries({ ...options, ...COMMON }).map(([option, { value, short, about }]) => [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const)
   return [
     `usage: lockpact ${usage}`,
@@ -151,7 +151,7 @@ export function help(name: string, { usage, about, options, examples }: Command)
     ...examples.map((example) => `  ${example}`),
     '',
     'exit status:',
-    `  0 done; 64 usage; 73 cannot create; ${name === 'acquire' ? '75 somebody else has it; ' : ''}77 not permitted`,
+    '  0 done; 64 usage; 73 cannot create; 75 somebody else has it, or its guard; 77 not permitted, or not the holder',
   ].join('\n')
 }
 

@@ -31,7 +31,7 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
   try {
     const { operands, values } = parse(command, args)
     if (values['help'] === true) {
-      process.stdout.write(`${help(name, command)}\n`)
+      process.stdout.write(`${help(command)}\n`)
       return EXIT.done
     }
     io = new Io(values)

@@ -1,4 +1,4 @@
-import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, lockFilesBelow, plain, resolve } from '../core/index.js'
+import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, plain, resolve } from '../core/index.js'
 import { columns, type Command } from './command.js'
 
 export const command: Command = {
@@ -21,7 +21,7 @@ export const command: Command = {
 
 async function look(path: string): Promise<Inspection[]> {
   if (path.startsWith('name:')) return [inspectLock(path)]
-  if (/\.lock(\.guard)*$/.test(path)) return [inspectLockFile(resolve(path))]
+  if (LOCK_FILE.test(path)) return [inspectLockFile(resolve(path))]
   if (fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return (await lockFilesBelow(path)).map(inspectLockFile)
   return [inspectLock(path)]
 }

@@ -1,7 +1,20 @@
 import type { Stamp } from './stamp.js'
 import { plain } from './text.js'
 
-/** Why a lock is held, or may be taken. See `inspectLock` for each word's meaning. */
+/**
+ * Why a lock is held, or may be taken.
+ *
+ * | verdict | meaning |
+ * | --- | --- |
+ * | `alive` | its process lives, and its TTL runs or it has none |
+ * | `out-of-sight` | nothing can be known about its process (another machine, container or boot; detached); its TTL runs or it has none |
+ * | `silent` | its TTL has run out, but its process lives and should have renewed it: free for who watches that for 5 s |
+ * | `dead` | its process is dead |
+ * | `expired` | its TTL has run out |
+ * | `unstamped` | empty or torn: being taken, or its creator died |
+ * | `foreign` | not a lock of ours, never taken |
+ * | `guarded` | somebody is removing it, or a guard was left behind |
+ */
 export type Verdict = 'alive' | 'out-of-sight' | 'silent' | 'dead' | 'expired' | 'unstamped' | 'foreign' | 'guarded'
 
 /** The facts of a {@link LockError}, as far as they are known. */
@@ -50,7 +63,7 @@ export class LockError extends Error {
  * Whether an error is a {@link LockError}, of this or of another copy of the package.
  *
  * @example
- * try { await acquireLock('queue.md') } catch (error) { if (isLockError(error) && error.code === 'ELOCKED') return }
+ * try { await acquireLock('queue.md') } catch (error) { if (!isLockError(error) || error.code !== 'ELOCKED') throw error }
  */
 export function isLockError(error: unknown): error is LockError {
   return error instanceof Error && error.name === 'LockError' && 'code' in error

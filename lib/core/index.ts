@@ -4,9 +4,11 @@
  */
 export { type Duration, toMs } from './duration.js'
 export { isLockError, LockError, type LockErrorFacts, type Verdict } from './error.js'
-export { acquireLock, acquireLockSync, type AcquireOptions, Lock, type LockEvent, LockSync, withLock } from './lock.js'
+export type { LockEvent } from './holding.js'
+export { acquireLock, acquireLockSync, type AcquireOptions, Lock, LockSync, withLock } from './lock.js'
 export { breakLock, inspectLock, inspectLockFile, type Inspection, lockFilesBelow, type PlaceOptions, releaseLock, renewLock, type Swept, sweepLocks } from './manage.js'
 export { describeHold, describeHolder } from './message.js'
+export { LOCK_FILE } from './resource.js'
 export type { ProcessStamp, Stamp } from './stamp.js'
 export { fs, resolve } from './system.js'
 export { forPeople, plain, quoted, show } from './text.js'

@@ -1,31 +1,18 @@
 import { type Duration, toMs } from './duration.js'
 import { LockError, systemCode } from './error.js'
-import { type Claim, fromMachine, Holding, obtain, patiently, processOf, run, runSync, sleepBlocking } from './holding.js'
+import { asLockErrors, Holding, type LockEvent, obtain, sleepBlocking, type Wanted } from './holding.js'
+import { isDead } from './liveness.js'
 import { refusalError } from './message.js'
 import { newWatch, type Refusal } from './protocol.js'
 import { locate } from './resource.js'
-import { checkLabels, type Stamp } from './stamp.js'
+import { checkLabels, isPid, type ProcessStamp, type Stamp } from './stamp.js'
 import { dirname, fs, system } from './system.js'
 import { show } from './text.js'
-import { Doorbell, pollDelay } from './wait.js'
-
-/** What happened to a lock, for `onEvent`. Listeners must not throw; what they throw is dropped. */
-export interface LockEvent {
-  /**
-   * `waiting`: somebody else has it; `acquired` (`ms`: waited; `holder`: a dead or expired one it was recovered from);
-   * `refused`; `lost`; `released` (`ms`: held).
-   */
-  type: 'waiting' | 'acquired' | 'refused' | 'lost' | 'released'
-  file: string
-  lockFile: string
-  owner?: string | undefined
-  holder?: Stamp | undefined
-  ms?: number
-}
+import { Doorbell, patiently, pollDelay, run, runSync } from './wait.js'
 
 /** Options of {@link acquireLock}. */
 export interface AcquireOptions {
-  /** How long the lock is good for without renewal, at least 200 ms. Default `'60s'`; detached and sync `'10m'`. `Infinity`: until it is released or its holder is dead. */
+  /** How long the lock is good for without renewal, at least 200 ms (4.4 s where there is no `/proc/uptime`). Default `'60s'`; detached and sync `'10m'`. `Infinity`: until it is released or its holder is dead. */
   ttl?: Duration
   /** Renew every third of the TTL while the process lives. Default true; false: the TTL is final. Detached and sync locks are not renewed. */
   renew?: boolean
@@ -33,9 +20,9 @@ export interface AcquireOptions {
   wait?: Duration
   /** Stops the waiting: the promise is then rejected with the signal's reason. */
   signal?: AbortSignal
-  /** A label for people, at most 120 bytes. Never an identity. */
+  /** A label for people, at most 120 bytes as JSON. Never an identity. */
   owner?: string
-  /** Why, for people, at most 200 bytes. */
+  /** Why, for people, at most 200 bytes as JSON. */
   reason?: string
   /** The lock outlives this process and is renewed and released by its token. Judged by its TTL alone. */
   detached?: boolean
@@ -43,8 +30,9 @@ export interface AcquireOptions {
   pid?: number
   /** The token of a lock that was ours: granted, with a new token, when its process is dead or out of sight; refused while it lives. */
   token?: string
-  /** Another path than `<file>.lock`. */
+  /** Another path than `<file>.lock`. Let it end in `.lock`, or `sweepLocks` will not find it. */
   lockFile?: string
+  /** Told what happens to the lock. Default: nobody. */
   onEvent?: (event: LockEvent) => void
 }
 
@@ -52,11 +40,7 @@ export interface AcquireOptions {
 
 const MIN_TTL_GRANULES = 4
 
-interface Plan extends Claim {
-  waitMs: number
-}
-
-function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
+function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted {
   checkOptions(options)
   const { renew = true, owner, reason, pid, detached = pid !== undefined, token: old, lockFile, onEvent, ttl = detached || sync ? '10m' : '60s', wait = 0 } = options
   const place = locate(resource, lockFile)
@@ -70,7 +54,7 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
   const processes = detached ? (pid === undefined ? [] : [processOf(pid)]) : undefined
   const fields = { owner, reason, processes, ttlMs: ttlMs === Infinity ? undefined : ttlMs, renews: renew && !detached && !sync }
   const request = { id: system.id(token), adopt: old === undefined ? undefined : system.id(old), fields }
-  const tell: Plan['tell'] = (type, facts) => {
+  const tell: Wanted['tell'] = (type, facts) => {
     try {
       const answer: unknown = onEvent?.({ type, ...place, owner, ...facts })
       if (answer instanceof Promise) answer.catch(() => {})
@@ -79,6 +63,11 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Plan {
     }
   }
   return { ...place, detached, token, request, tell, watch: newWatch(), waitMs: toMs(wait, 'wait'), started: system.clock().boot }
+}
+
+function processOf(pid: unknown): ProcessStamp {
+  if (!isPid(pid) || isDead(system, { pid }, true)) throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
+  return { pid, start: system.process(pid).start }
 }
 
 function checkOptions(options: AcquireOptions): void {
@@ -90,8 +79,8 @@ function checkOptions(options: AcquireOptions): void {
   if (options.signal !== undefined && typeof options.signal?.throwIfAborted !== 'function') throw new LockError('EINVAL', `signal must be an AbortSignal, not ${show(options.signal)}`)
 }
 
-function attempt(plan: Plan, again: boolean): Holding | Refusal {
-  return fromMachine('take', plan, () => {
+function attempt(plan: Wanted, again: boolean): Holding | Refusal {
+  return asLockErrors('take', plan, () => {
     try {
       return obtain(plan, again)
     } catch (error) {
@@ -106,14 +95,15 @@ function attempt(plan: Plan, again: boolean): Holding | Refusal {
  * Takes the lock of a file, of a part of it (`queue.md::head`) or of a free name (`name:deploy`). The file need not exist;
  * missing folders are created. Locks are not reentrant: another task of this process excludes itself like everybody else.
  *
- * Throws a {@link LockError}: `ELOCKED` when somebody else has it (at the end of `wait`), `EINVAL`, or the system's code.
+ * Rejects with a {@link LockError}: `ELOCKED` when somebody else has it (at the end of `wait`), `EINVAL`, or the system's code; when
+ * aborted, with the signal's reason.
  *
  * @example
  * const lock = await acquireLock('memory/queue.md', { owner: 'hourly', wait: '30s' })
  * try { lock.assertHeld() } finally { await lock.release() }
  */
 export async function acquireLock(resource: string, options: AcquireOptions = {}): Promise<Lock> {
-  const wanted = fromMachine('lock', { file: show(resource) }, () => plan(resource, options, false))
+  const wanted = asLockErrors('lock', { file: show(resource) }, () => plan(resource, options, false))
   options.signal?.throwIfAborted()
   let doorbell: Doorbell | undefined
   try {
@@ -132,7 +122,7 @@ export async function acquireLock(resource: string, options: AcquireOptions = {}
 }
 
 /**
- * The same without the event loop: waiting sleeps, and renews what other locks of this process are due. A lock that was taken
+ * The same without the event loop: waiting sleeps, and renews the other locks of this process that are due. A lock that was taken
  * so is not renewed by itself; its TTL (default `'10m'`) is final.
  *
  * @example
@@ -140,7 +130,7 @@ export async function acquireLock(resource: string, options: AcquireOptions = {}
  * try { lock.assertHeld() } finally { lock.release() }
  */
 export function acquireLockSync(resource: string, options: AcquireOptions = {}): LockSync {
-  const wanted = fromMachine('lock', { file: show(resource) }, () => plan(resource, options, true))
+  const wanted = asLockErrors('lock', { file: show(resource) }, () => plan(resource, options, true))
   options.signal?.throwIfAborted()
   for (let looks = 0; ; looks++) {
     const result = attempt(wanted, looks > 0)
@@ -151,14 +141,14 @@ export function acquireLockSync(resource: string, options: AcquireOptions = {}):
   }
 }
 
-function timeLeft(plan: Plan, refusal: Refusal): number {
+function timeLeft(plan: Wanted, refusal: Refusal): number {
   const waited = system.clock().boot - plan.started
   if (waited < plan.waitMs) return plan.waitMs - waited
   plan.tell('refused', { holder: refusal.stamp, ms: waited })
   throw refusalError(plan, refusal, plan.waitMs > 0 ? waited : 0)
 }
 
-function startWaiting(plan: Plan, { stamp }: Refusal): Doorbell {
+function startWaiting(plan: Wanted, { stamp }: Refusal): Doorbell {
   plan.tell('waiting', { holder: stamp })
   return new Doorbell(plan.lockFile)
 }
@@ -201,21 +191,21 @@ abstract class BaseLock {
 
   /** The protected file: absolute, without links; or the free name. */
   get file(): string {
-    return this.holding.claim.file
+    return this.holding.wanted.file
   }
 
   get lockFile(): string {
-    return this.holding.claim.lockFile
+    return this.holding.wanted.lockFile
   }
 
   /** The secret that renews and releases this lock, from any process. */
   get token(): string {
-    return this.holding.claim.token
+    return this.holding.wanted.token
   }
 
   /** The public half of the token, which the stamp shows. */
   get id(): string {
-    return this.holding.claim.request.id
+    return this.holding.wanted.request.id
   }
 
   /** A number that is never smaller than an earlier holder's, while the file system's clock does not go back. */
@@ -254,9 +244,9 @@ abstract class BaseLock {
 
 /** A lock that is held. See {@link acquireLock}. */
 export class Lock extends BaseLock {
-  /** Makes the lease begin anew. Throws `ECOMPROMISED` when the lock is lost, `ELOCKED` when its guard stays busy. */
+  /** Makes the lease begin anew. Throws `ECOMPROMISED` when the lock is lost, `ELOCKED` when its guard stays busy for six seconds. */
   async renew(): Promise<void> {
-    await run(patiently(this.holding.claim, () => this.holding.tryRenew()))
+    await run(patiently(this.holding.wanted, () => this.holding.tryRenew()))
   }
 
   /**
@@ -265,7 +255,7 @@ export class Lock extends BaseLock {
    */
   async release(): Promise<boolean> {
     try {
-      return await run(patiently(this.holding.claim, () => this.holding.tryRelease()))
+      return await run(patiently(this.holding.wanted, () => this.holding.tryRelease()))
     } catch (error) {
       this.holding.giveUp()
       throw error
@@ -276,7 +266,7 @@ export class Lock extends BaseLock {
   async bind(pid: number): Promise<void> {
     const process = processOf(pid)
     this.holding.checkRoom()
-    await run(patiently(this.holding.claim, () => this.holding.tryBind(process)))
+    await run(patiently(this.holding.wanted, () => this.holding.tryBind(process)))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -288,13 +278,13 @@ export class Lock extends BaseLock {
 export class LockSync extends BaseLock {
   /** As {@link Lock.renew}. */
   renew(): void {
-    runSync(patiently(this.holding.claim, () => this.holding.tryRenew()))
+    runSync(patiently(this.holding.wanted, () => this.holding.tryRenew()))
   }
 
   /** As {@link Lock.release}. */
   release(): boolean {
     try {
-      return runSync(patiently(this.holding.claim, () => this.holding.tryRelease()))
+      return runSync(patiently(this.holding.wanted, () => this.holding.tryRelease()))
     } catch (error) {
       this.holding.giveUp()
       throw error
@@ -305,7 +295,7 @@ export class LockSync extends BaseLock {
   bind(pid: number): void {
     const process = processOf(pid)
     this.holding.checkRoom()
-    runSync(patiently(this.holding.claim, () => this.holding.tryBind(process)))
+    runSync(patiently(this.holding.wanted, () => this.holding.tryBind(process)))
   }
 
   [Symbol.dispose](): void {

@@ -1,22 +1,25 @@
 import { LockError, type Verdict } from './error.js'
-import { context, fromMachine, patiently, run } from './holding.js'
+import { asLockErrors, context } from './holding.js'
 import { liveness } from './liveness.js'
 import { describeHolder, machineError } from './message.js'
 import * as protocol from './protocol.js'
 import { GUARD_SUFFIX, newWatch } from './protocol.js'
-import { checkPath, locate, type Place } from './resource.js'
+import { checkPath, LOCK_FILE, locate, type Place } from './resource.js'
 import type { Stamp } from './stamp.js'
 import { fs, join, resolve, system } from './system.js'
 import { show } from './text.js'
+import { patiently, run } from './wait.js'
 
-/** Where a lock is, when not at `<file>.lock`. */
+/** Where a lock is. */
 export interface PlaceOptions {
+  /** Another path than `<file>.lock`: the one that it was taken with. */
   lockFile?: string
 }
 
 /**
  * Makes the lease of a detached lock begin anew; gives its new stamp.
- * Throws `ENOTACQUIRED` when the token is not the holder's (or its process is dead), `ELOCKED` when its guard stays busy.
+ * Rejects with `ENOTACQUIRED` when the token is not the holder's (or its process is dead), `ELOCKED` when its guard stays busy for six
+ * seconds, `EINVAL`, or the system's code.
  *
  * @example await renewLock('memory/queue.md', token)
  */
@@ -24,21 +27,22 @@ export async function renewLock(resource: string, token: string, options: PlaceO
   const { place, id } = byToken(resource, token, options)
   const watch = newWatch()
   const unlessDead = (stamp: Stamp) => (liveness(system, stamp) === 'dead' ? undefined : stamp)
-  const result = await run(patiently(place, () => fromMachine('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))))
+  const result = await run(patiently(place, () => asLockErrors('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))))
   if (result === 'lost') throw notAcquired(place)
   return result.stamp
 }
 
 /**
  * Releases a detached lock.
- * Throws `ENOTACQUIRED` when the token is not the holder's, `ELOCKED` when its guard stays busy.
+ * Rejects with `ENOTACQUIRED` when the token is not the holder's, `ELOCKED` when its guard stays busy for six seconds, `EINVAL`, or the
+ * system's code.
  *
  * @example await releaseLock('memory/queue.md', token)
  */
 export async function releaseLock(resource: string, token: string, options: PlaceOptions = {}): Promise<void> {
   const { place, id } = byToken(resource, token, options)
   const watch = newWatch()
-  const result = await run(patiently(place, () => fromMachine('release', place, () => protocol.release(context, place.lockFile, id, watch))))
+  const result = await run(patiently(place, () => asLockErrors('release', place, () => protocol.release(context, place.lockFile, id, watch))))
   if (!result.released) throw notAcquired(place)
 }
 
@@ -46,17 +50,6 @@ export async function releaseLock(resource: string, token: string, options: Plac
 export interface Inspection extends Place {
   /** `stale`: the next who comes gets it. */
   state: 'free' | 'held' | 'stale'
-  /**
-   * | verdict | meaning |
-   * | --- | --- |
-   * | `alive` | its process lives, its TTL runs |
-   * | `out-of-sight` | nothing can be known about its process (another machine, container or boot; detached); its TTL runs |
-   * | `silent` | its TTL has run out, but its process lives and should have renewed it: free for who watches that for 5 s |
-   * | `dead` | its process is dead |
-   * | `expired` | its TTL has run out |
-   * | `unstamped` | empty or torn: being taken, or its creator died |
-   * | `foreign` | not a lock of ours, never taken |
-   */
   verdict?: Verdict
   /** The verdict in words. */
   why: string
@@ -67,7 +60,7 @@ export interface Inspection extends Place {
 
 /**
  * What is at a resource's lock path, without touching it. For information only, by the wall clock where the boot clock is not
- * comparable: between the answer and your next step it may change.
+ * comparable: between the answer and your next step it may change. Throws `EINVAL`, or the system's code.
  *
  * @example
  * const { state, stamp } = inspectLock('memory/queue.md')
@@ -82,7 +75,7 @@ export function inspectLockFile(lockFile: string): Inspection {
 }
 
 function inspectPlace(place: Place): Inspection {
-  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile, levelOf(place.lockFile)))
+  const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile, levelOf(place.lockFile)))
   return inspectionOf(place, reading, judgement)
 }
 
@@ -107,27 +100,29 @@ function inspectionOf(place: Place, reading: protocol.Reading, { verdict, why, s
  * @example await breakLock('memory/queue.md', { reason: 'its machine burnt down' })
  */
 export async function breakLock(resource: string, options: PlaceOptions & { reason: string }): Promise<Inspection> {
-  if (typeof options?.reason !== 'string' || options.reason.trim() === '') throw new LockError('EINVAL', 'breakLock needs a reason, for those who ask later')
+  if (typeof options?.reason !== 'string' || options.reason.trim() === '') throw new LockError('EINVAL', 'breakLock needs a reason: say why it is safe')
   const place = findPlace(resource, options)
-  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, place.lockFile))
+  const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile))
   if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
   const watch = newWatch()
-  const result = await run(patiently(place, () => fromMachine('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))))
+  const result = await run(patiently(place, () => asLockErrors('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))))
   if (result === 'changed') throw new LockError('ELOCKED', `${place.file} has changed hands while it was being broken; look again whether that is still needed`, { file: place.file })
   return inspectionOf(place, reading, judgement)
 }
 
 /** One lock file or guard that {@link sweepLocks} found. */
 export interface Swept {
+  /** Its absolute path. */
   lockFile: string
+  /** `would remove`: with `dryRun`. */
   action: 'removed' | 'would remove' | 'kept'
   verdict: Verdict
+  /** The verdict in words, or the error that kept it from being removed. */
   why: string
   stamp?: Stamp
 }
 
 const LEFT_OUT = new Set(['node_modules', '.git'])
-const LOCK_FILE = /\.lock(\.guard)*$/
 
 /**
  * Removes what is stale below a folder, locks and guards, and tells what and why. Whatever is held, and what is not a lock of
@@ -154,7 +149,7 @@ export async function lockFilesBelow(folder: string): Promise<string[]> {
       else if (entry.isDirectory() && !LEFT_OUT.has(entry.name)) await visit(path).catch(() => {})
     }
   }
-  const top = fromMachine('find', { file: show(folder) }, () => resolve(checkPath('folder', folder)))
+  const top = asLockErrors('find', { file: show(folder) }, () => resolve(checkPath('folder', folder)))
   await visit(top).catch((error: unknown) => {
     throw machineError('read', { file: top }, error)
   })
@@ -164,13 +159,13 @@ export async function lockFilesBelow(folder: string): Promise<string[]> {
 function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
   const level = levelOf(lockFile)
   const place = { file: lockFile, lockFile }
-  const { reading, judgement } = fromMachine('read', place, () => protocol.inspect(context, lockFile, level))
+  const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, lockFile, level))
   if (reading.kind === 'absent') return []
   const seen = { lockFile, verdict: judgement.verdict, why: judgement.why, ...(reading.kind === 'stamp' && { stamp: reading.stamp }) }
   if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
   let result: ReturnType<typeof protocol.sweep>
   try {
-    result = fromMachine('sweep', place, () => protocol.sweep(context, lockFile, level, { ...newWatch(), isClearing: true }))
+    result = asLockErrors('sweep', place, () => protocol.sweep(context, lockFile, level, newWatch()))
   } catch (error) {
     return [{ ...seen, action: 'kept', why: (error as Error).message }]
   }
@@ -190,7 +185,7 @@ function byToken(resource: string, token: string, options: PlaceOptions): { plac
 
 function findPlace(resource: string, options: PlaceOptions): Place {
   checkOptions(options)
-  return fromMachine('find the place of', { file: show(resource) }, () => locate(resource, options.lockFile))
+  return asLockErrors('find the place of', { file: show(resource) }, () => locate(resource, options.lockFile))
 }
 
 function checkOptions(options: unknown): void {

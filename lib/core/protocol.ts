@@ -12,14 +12,24 @@ import type { Instant, Machine, System } from './system.js'
  *                              |  ^  renew: write into the file that says "mine"; THEN look at the clock
  *                              +--+  late: confirm under the guard
  *
- *   create(path)    open O_EXCL, write the stamp, close; whoever took longer than LATE has lost it
- *   remove(path)    create(path + '.guard'); read path; entitled? unlink(path); [the next holder: create(path);] unlink the guard
+ *   create(path)   open O_EXCL, write the stamp, close; whoever took longer than LATE (or a third of the TTL) has lost it
+ *   remove(path)   create(path + '.guard'); read path; entitled? unlink(path); unlink the guard
+ *
+ *   acquire        create(L). It exists: held, refuse; stale, remove(L), and create(L) before letting go of the guard
+ *   renew          open L, mine? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
+ *   confirm        under the guard: open L, mine? write
+ *   release        remove(L, "the id is mine")
+ *   adopt          acquire, where "this id, and its process is not seen to live" counts as stale
+ *   bind           confirm, with one more process
+ *   stale          dead | TTL over, and out of sight or not renewing | TTL over, and watched, silent, for SILENT
+ *                  | without a stamp, and watched for YOUNG, or older than OLD.   Foreign: never.   A guard: see judgeGuard
  *
  * - Judge under the guard: whatever was read before taking it is a rumour. Stale needs two equal readings, before and under it,
  *   and the clock is read between them.
  * - Every removal goes through the guard, the owner's own release too: one that overslept must not delete its successor's lock.
  * - Act, then look at the clock.
- * - An old guard is no guard: after half a minute its holder unlinks nothing any more; others may disbelieve it after a minute.
+ * - An old guard is no guard: after half a minute its holder unlinks nothing any more; others may disbelieve it after a minute, if they
+ *   cannot see its holder.
  * - A guard is itself removed by remove(), under a guard of its own. Each level costs one more process that died at the wrong
  *   moment; deeper than MAX_GUARDS is "guarded", until a person looks.
  * - An inode number is never an identity, unless a descriptor holds the file.
@@ -91,7 +101,10 @@ export interface Refusal extends Judgement {
 
 export type Reading = { path: string; text: string; mtimeMs: number } & (Decoded | { kind: 'absent' })
 type Done<T> = { done: true } & T
-type Removed = Done<{ reading: Reading }>
+/** `changed`: what is there now is not what was to be removed. */
+type Removal = Done<{ reading: Reading }> | Refusal | 'changed'
+/** `lost`: somebody else has it, or nobody. A refusal: no telling yet, the guard is busy. */
+type Renewal = Done<{ stamp: Stamp }> | Refusal | 'lost'
 
 // ---- the operations, in the order of a lock's life ----
 
@@ -142,15 +155,8 @@ export function wouldRefuse(context: Context, path: string, { adopt }: Request, 
   return judgement.stale || mayAdopt(context, rumour, adopt) ? undefined : refuse(rumour, judgement)
 }
 
-/** Removes the lock if it is still ours: false when it was not. */
-export function release(context: Context, path: string, id: string, watch: Watch): Done<{ released: boolean }> | Refusal {
-  const removal = remove(context, path, 0, (reading) => isMine(reading, id), watch)
-  if (removal === 'changed') return { done: true, released: false }
-  return removal.done ? { done: true, released: removal.reading.kind !== 'absent' } : removal
-}
-
-/** Renews the own lock. `lost`: somebody else has it, or nobody. A refusal: no telling yet, the guard is busy. */
-export function renew(context: Context, path: string, id: string, watch: Watch): Done<{ stamp: Stamp }> | Refusal | 'lost' {
+/** Renews the own lock. */
+export function renew(context: Context, path: string, id: string, watch: Watch): Renewal {
   const { system } = context
   const now = system.clock()
   const fd = openForWriting(system, path)
@@ -173,9 +179,9 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
 }
 
 /** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, or veto with undefined. */
-export function confirm(context: Context, path: string, id: string, watch: Watch, change = (stamp: Stamp): Stamp | undefined => stamp): Done<{ stamp: Stamp }> | Refusal | 'lost' {
+export function confirm(context: Context, path: string, id: string, watch: Watch, change = (stamp: Stamp): Stamp | undefined => stamp): Renewal {
   const { system } = context
-  return underGuard<Done<{ stamp: Stamp }> | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {
+  return underGuard<Renewal>(context, path, 0, watch, 'lost', (guard) => {
     const now = system.clock()
     const fd = openForWriting(system, path)
     if (fd === undefined) return 'lost'
@@ -196,21 +202,29 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
   })
 }
 
+/** Removes the lock if it is still ours: false when it was not. */
+export function release(context: Context, path: string, id: string, watch: Watch): Done<{ released: boolean }> | Refusal {
+  const removal = remove(context, path, 0, (reading) => isMine(reading, id), watch)
+  if (removal === 'changed') return { done: true, released: false }
+  return removal.done ? { done: true, released: removal.reading.kind !== 'absent' } : removal
+}
+
 /** Removes what a person has looked at, whoever holds it: the exception to all rules. `changed`: it is not that any more. */
-export function breakOpen(context: Context, path: string, seen: Reading, watch: Watch): Removed | Refusal | 'changed' {
+export function breakOpen(context: Context, path: string, seen: Reading, watch: Watch): Removal {
   const id = stampIn(seen)?.id
   return remove(context, path, 0, (again) => (id === undefined ? isSame(again, seen) : stampIn(again)?.id === id), watch)
 }
 
 /** Removes a lock, or a guard that was left behind, if it is stale. `level`: how many `.guard` its name ends in. */
-export function sweep(context: Context, path: string, level: number, watch: Watch): Removed | Refusal | 'changed' {
+export function sweep(context: Context, path: string, level: number, watch: Watch): Removal {
   const rumour = read(context, path)
   if (rumour.kind === 'absent') return { done: true, reading: rumour }
   const judge = level === 0 ? judgeLock : judgeGuard
-  return removeStale(context, path, level, rumour, (reading, fileClock) => judge(context, reading, watch, fileClock), watch)
+  const clearing = { ...watch, isClearing: true }
+  return removeStale(context, path, level, rumour, (reading, fileClock) => judge(context, reading, clearing, fileClock), clearing)
 }
 
-/** What is at a lock's or guard's path, without touching it: judged by the wall clock, so for information only. */
+/** What is at a lock's or guard's path, without touching it: where the boot clock does not compare, by the wall clock, so for information only. */
 export function inspect(context: Context, path: string, level = 0): { reading: Reading; judgement: Judgement } {
   const reading = read(context, path)
   const judge = level === 0 ? judgeLock : judgeGuard
@@ -278,7 +292,8 @@ function create(context: Context, path: string, level: number, describe: (at: In
     const onTime = elapsed(system, at) <= LATE_MS
     if (onTime && level > 0 && isFull(error)) return { kind: 'created', at, stamp: undefined }
     // On time it is certainly still ours; later, without a stamp, it is for whoever has watched it.
-    if (!(onTime && attempt(() => system.unlink(path))) && stamp) disown(context, stamp.id!, path, level, onTime ? at : undefined)
+    const isGone = onTime && attempt(() => system.unlink(path))
+    if (!isGone && stamp) disown(context, stamp.id!, path, level, onTime ? at : undefined)
     throw error
   }
   if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, stamp }
@@ -301,16 +316,16 @@ interface Guard {
 
 type Judge = (reading: Reading, fileClock?: number) => Judgement
 
-function remove(context: Context, path: string, level: number, entitled: (reading: Reading) => boolean, watch: Watch): Removed | Refusal | 'changed' {
-  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => unlinkIf(context, path, guard, entitled))
+function remove(context: Context, path: string, level: number, entitled: (reading: Reading) => boolean, watch: Watch): Removal {
+  return underGuard<Removal>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => unlinkIf(context, path, guard, entitled))
 }
 
 // Two equal readings with the judgement, and so the clock, between them: what was judged is what is unlinked, a renewal that is
 // read torn is not stale, and a holder that writes after the second reading finds its lease over when it then looks at the clock.
-function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch, then = () => {}): Removed | Refusal | 'changed' {
+function removeStale(context: Context, path: string, level: number, rumour: Reading, judge: Judge, watch: Watch, then = () => {}): Removal {
   const first = judge(rumour)
   if (!first.stale) return refuse(rumour, first)
-  return underGuard<Removed | Refusal | 'changed'>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => {
+  return underGuard<Removal>(context, path, level, watch, { done: true, reading: absent(path) }, (guard) => {
     // Whoever's guard it is by now: the file system's clock is not behind it.
     const fileClock = context.system.lstat(guard.path)?.mtimeMs ?? 0
     watch.fileClock = fileClock - guard.at.boot
@@ -322,7 +337,7 @@ function removeStale(context: Context, path: string, level: number, rumour: Read
   })
 }
 
-function unlinkIf(context: Context, path: string, guard: Guard, entitled: (reading: Reading) => boolean): Removed | Refusal | 'changed' {
+function unlinkIf(context: Context, path: string, guard: Guard, entitled: (reading: Reading) => boolean): Removal {
   const reading = read(context, path)
   if (reading.kind === 'absent') return { done: true, reading }
   if (!entitled(reading)) return 'changed'

@@ -10,6 +10,9 @@ export interface Place {
   lockFile: string
 }
 
+/** What lock files and guards end in. */
+export const LOCK_FILE = /\.lock(\.guard)*$/
+
 const NAME = 'name:'
 const PART = '::'
 const MAX_NAME_BYTES = 255
@@ -29,23 +32,30 @@ const MAX_LINKS = 40
  */
 export function locate(resource: string, lockFile?: string): Place {
   checkPath('resource', resource)
-  if (lockFile !== undefined && checkPath('lockFile', lockFile).endsWith(GUARD_SUFFIX)) throw new LockError('EINVAL', `lockFile must not end in ${GUARD_SUFFIX}, that is how guards are called: ${show(lockFile)}`)
+  if (lockFile !== undefined && checkPath('lockFile', lockFile).endsWith(GUARD_SUFFIX)) {
+    throw new LockError('EINVAL', `lockFile must not end in ${GUARD_SUFFIX}, that is how guards are called: ${show(lockFile)}`)
+  }
   const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile) }
-  checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS))
+  // Clearing up goes one deeper.
+  checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS + 1))
   return place
 }
 
 // Before anything is created: a lock whose guard cannot be created could not be released.
 function checkLength(name: string): void {
-  const tooMany = Buffer.byteLength(name) - MAX_NAME_BYTES
-  if (tooMany > 0) throw new LockError('EINVAL', `the name is ${tooMany} bytes too long for a lock file and its guards: ${show(name)}; give another place with the option lockFile`)
+  const excess = Buffer.byteLength(name) - MAX_NAME_BYTES
+  if (excess <= 0) return
+  throw new LockError('EINVAL', `the name is ${excess} bytes too long for a lock file and its guards: ${show(name)}; give another place (option lockFile)`)
 }
 
 function placeOf(resource: string): Place {
-  if (resource.startsWith(NAME)) return { file: fileOf(resource), lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(resource.slice(NAME.length))}.lock`) }
+  if (resource.startsWith(NAME)) {
+    const file = fileOf(resource)
+    return { file, lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(resource.slice(NAME.length))}.lock`) }
+  }
   const { path, part } = split(resource)
   const file = canonical(path)
-  if (parse(file).base === '') throw new LockError('EINVAL', `${show(resource)} is a root folder, there is no place beside it for a lock file`)
+  if (parse(file).base === '') throw new LockError('EINVAL', `${show(resource)} is a root folder: no place for a lock file beside it`)
   return part === undefined ? { file, lockFile: `${file}.lock` } : { file: file + PART + part, lockFile: `${file}@${encodePart(part)}.lock` }
 }
 
@@ -68,7 +78,8 @@ function split(resource: string): { path: string; part?: string } {
 
 /** A text that can be a path. Throws `EINVAL`. */
 export function checkPath(name: string, path: unknown): string {
-  if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `${name} must be a path, not ${typeof path === 'string' ? 'an empty text' : typeof path}`)
+  if (path === '') throw new LockError('EINVAL', `${name} must be a path, not an empty text`)
+  if (typeof path !== 'string') throw new LockError('EINVAL', `${name} must be a path, not ${show(path)}`)
   if (path.includes('\0')) throw new LockError('EINVAL', `${name} must not contain a NUL byte: ${show(path)}`)
   return path
 }
@@ -88,7 +99,10 @@ export function workspace(): string {
   if (told) return resolve(told)
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     if (fs.existsSync(join(folder, '.lockpact'))) return folder
-    if (folder === dirname(folder)) throw new LockError('EINVAL', `no .lockpact folder here or above (${process.cwd()}): make one where the shared files are (mkdir .lockpact), or set LOCKPACT_DIR`)
+    if (folder === dirname(folder)) {
+      const advice = 'make one where the shared files are (mkdir .lockpact), or set LOCKPACT_DIR'
+      throw new LockError('EINVAL', `no .lockpact folder here or above (${process.cwd()}): ${advice}`)
+    }
   }
 }
 
