@@ -133,7 +133,7 @@ describe('status', () => {
     expect(run(folder, 'status', 'memory/queue.md', '--json').json()['locks']).toHaveLength(1)
     expect(run(folder, 'status', 'memory/queue.md').stdout).toMatch(/STATE.*\nheld +alive +\S+queue\.md\.lock +hourly /)
     await lock.release()
-    expect(run(folder, 'status', 'memory/queue.md')).toMatchObject({ status: 0, stdout: '', stderr: 'lockpact: no locks\n' })
+    expect(run(folder, 'status', 'memory/queue.md')).toMatchObject({ status: 0, stdout: '', stderr: expect.stringMatching(/^lockpact: no locks/) })
   })
 
   test('an owner cannot write control sequences to the terminal', async () => {

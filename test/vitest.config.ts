@@ -1,4 +1,15 @@
 import { defineConfig } from 'vitest/config'
+import type { TestModule } from 'vitest/node'
+
+/** What could not be tested here, and why. */
+function printSkipped(modules: readonly TestModule[]): void {
+  for (const module of modules) {
+    for (const test of module.children.allTests('skipped')) {
+      const result = test.result()
+      console.log(`skipped: ${test.fullName}: ${result.state === 'skipped' && result.note ? result.note : 'no reason given'}`)
+    }
+  }
+}
 
 export default defineConfig({
   test: {
@@ -9,5 +20,6 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: 'forks',
     maxWorkers: 2,
+    reporters: ['default', { onTestRunEnd: printSkipped }],
   },
 })

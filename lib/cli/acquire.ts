@@ -6,7 +6,10 @@ const WATCHING = '6s'
 
 export const command: Command = {
   usage: 'acquire RESOURCE [options]',
-  about: 'Takes the lock of a file (memory/queue.md), a part (memory/queue.md::head) or a free name (name:deploy). It outlives this\ncommand, until it is released by the printed token or its TTL runs out. Refuses at once when somebody else has it.',
+  about:
+    'Takes the lock of a file (memory/queue.md), of a part (memory/queue.md::head) or of a free name (name:deploy). It outlives this ' +
+    'command, until it is released by the printed token or its TTL runs out. Refuses at once when somebody else has it; only a holder ' +
+    'that hangs beyond its TTL is watched for 5 s, and then followed.',
   operands: [1, 1],
   options: {
     ttl: { value: 'TIME', about: "how long it is good for, e.g. 90s, 10m, 1h (default 10m; 'none': until released)" },
@@ -18,7 +21,7 @@ export const command: Command = {
     'lock-file': { value: 'PATH', about: 'another lock file than RESOURCE.lock' },
   },
   examples: [
-    'TOKEN=$(lockpact acquire memory/queue.md --owner hourly --ttl 10m) || exit',
+    'TOKEN=$(lockpact acquire memory/queue.md --owner hourly --ttl 10m)',
     'lockpact acquire memory/queue.md --wait 30s --json',
     'lockpact acquire name:deploy --pid "$AGENT_PID"',
   ],
@@ -29,12 +32,17 @@ export const command: Command = {
       const { file, lockFile, token, id, stamp, recovered } = lock
       io.print({ held: true, file, lockFile, token, id, owner: stamp.owner ?? null, expiresAt: stamp.expiresAt ?? null, recovered: recovered ?? null }, token)
       if (recovered) io.say(`recovered from ${recovered.owner ?? 'a holder'} that ended without releasing it; its work may be half done`)
-      if (!io.json) io.say(`holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${quoted(resource!)} --token ${token}`)
+      if (!io.json) io.say(`holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${nameOf(resource!, values)} --token ${token}`)
       return 0
     } catch (error) {
       return io.fail(error, { held: false })
     }
   },
+}
+
+function nameOf(resource: string, values: Values): string {
+  const lockFile = text(values, 'lock-file')
+  return quoted(resource) + (lockFile === undefined ? '' : ` --lock-file ${quoted(lockFile)}`)
 }
 
 async function acquire(resource: string, options: AcquireOptions): Promise<Lock> {

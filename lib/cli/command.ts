@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { type Duration, isLockError, LockError, plain, show, toMs } from '../core/index.js'
+import { type Duration, inspectLock, isLockError, LockError, plain, show, toMs } from '../core/index.js'
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -56,7 +56,7 @@ export class Io {
   fail(error: unknown, object: Record<string, unknown> = {}): number {
     if (!isLockError(error)) throw error
     const { code, file, holder, verdict, retryAfterMs, message } = error
-    if (this.json) this.print({ ...object, code, file, holder: holder ?? null, verdict, retryAfterMs, message }, '')
+    if (this.json) this.print({ ...object, code, file: file ?? null, holder: holder ?? null, verdict: verdict ?? null, retryAfterMs: retryAfterMs ?? null, message }, '')
     this.say(message)
     return statusOf(code, this.#conflict)
   }
@@ -98,7 +98,7 @@ export function parse(command: Command, args: string[]): { operands: string[]; v
     const { positionals, values } = parseArgs({ args, options, allowPositionals: true, strict: true })
     return { operands: positionals, values: values as Values }
   } catch (error) {
-    throw usageError((error as Error).message)
+    throw usageError((error as Error).message.replaceAll('\n', ' '))
   }
 }
 
@@ -137,22 +137,34 @@ export function byToken(values: Values): { token: string; options: { lockFile?: 
   return { token: needed(values, 'token', 'acquire printed it'), options: { ...(lockFile !== undefined && { lockFile }) } }
 }
 
+/** The absolute names that a resource has in `--json`. */
+export function placeOf(resource: string, options: { lockFile?: string }): { file: string; lockFile: string } {
+  const { file, lockFile } = inspectLock(resource, options)
+  return { file, lockFile }
+}
+
 export function help({ usage, about, options, examples }: Command): string {
   const rows = Object.entries({ ...options, ...COMMON }).map(([option, { value, short, about }]) => [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const)
   return [
     `usage: lockpact ${usage}`,
     '',
-    about,
+    ...wrap(about, 78),
     '',
     'options:',
-    ...columns(rows.map(([left, right]) => [`  ${left}`, right])),
+    ...columns(rows.flatMap(([left, right]) => wrap(right, 50).map((line, index) => [index === 0 ? `  ${left}` : '', line]))),
     '',
     'examples:',
     ...examples.map((example) => `  ${example}`),
     '',
     'exit status:',
-    '  0 done; 64 usage; 73 cannot create; 75 somebody else has it, or its guard; 77 not permitted, or not the holder',
+    '  0 done, 64 usage, 73 cannot create, 75 somebody else has it (or its guard),',
+    '  77 not permitted (or not the holder)',
   ].join('\n')
+}
+
+// Lines of at most so many characters.
+function wrap(text: string, width: number): string[] {
+  return text.match(new RegExp(`\\S.{0,${width - 1}}(?=\\s|$)`, 'g')) ?? []
 }
 
 /** Rows of cells as aligned lines. */

@@ -12,6 +12,7 @@ const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: C
 }
 
 async function main(name: string | undefined, args: string[]): Promise<number> {
+  if (name === 'help' && args[0] !== undefined) return main(args[0], ['--help'])
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     process.stdout.write(overview())
     return name === undefined ? EXIT.usage : EXIT.done

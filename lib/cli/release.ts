@@ -1,5 +1,5 @@
 import { releaseLock } from '../core/index.js'
-import { byToken, type Command, tokenOptions } from './command.js'
+import { byToken, type Command, placeOf, tokenOptions } from './command.js'
 
 export const command: Command = {
   usage: 'release RESOURCE --token T [options]',
@@ -12,7 +12,8 @@ export const command: Command = {
     const { token, options } = byToken(values)
     try {
       await releaseLock(resource!, token, options)
-      io.print({ released: true, file: resource }, '')
+      io.print({ released: true, ...placeOf(resource!, options) }, '')
+      io.say(`released ${resource}`)
       return 0
     } catch (error) {
       return io.fail(error, { released: false })

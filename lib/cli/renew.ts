@@ -1,5 +1,5 @@
 import { renewLock } from '../core/index.js'
-import { byToken, type Command, tokenOptions } from './command.js'
+import { byToken, type Command, placeOf, tokenOptions } from './command.js'
 
 export const command: Command = {
   usage: 'renew RESOURCE --token T [options]',
@@ -12,7 +12,7 @@ export const command: Command = {
     const { token, options } = byToken(values)
     try {
       const { expiresAt = null } = await renewLock(resource!, token, options)
-      io.print({ renewed: true, file: resource, expiresAt }, '')
+      io.print({ renewed: true, ...placeOf(resource!, options), expiresAt }, '')
       io.say(`holding ${resource} ${expiresAt ? `until ${expiresAt}` : 'until it is released'}`)
       return 0
     } catch (error) {

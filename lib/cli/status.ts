@@ -1,9 +1,11 @@
-import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, plain, resolve } from '../core/index.js'
+import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, plain, relative, resolve } from '../core/index.js'
 import { columns, type Command } from './command.js'
 
 export const command: Command = {
   usage: 'status [PATH…] [options]',
-  about: 'Who holds what, since when, until when, why. PATH is a folder (everything below it), a file, a part, a free name or a lock file;\ndefault: the working folder.',
+  about:
+    'Who holds what, since when, until when, why. PATH is a folder (everything below it), a file, a part, a free name or a lock file; ' +
+    'default: the working folder.',
   operands: [0, Infinity],
   options: {},
   examples: ['lockpact status memory', 'lockpact status memory/queue.md --json'],
@@ -13,7 +15,8 @@ export const command: Command = {
     const found = (await Promise.all(scope.map(look))).flat()
     const locks = found.filter(({ state }) => state !== 'free').map(row)
     io.print({ locks, scope: scope.map((path) => (path.startsWith('name:') ? path : resolve(path))) }, table(locks))
-    if (locks.length === 0) io.say('no locks')
+    const missing = scope.filter((path) => !path.startsWith('name:') && !fs.existsSync(path))
+    if (locks.length === 0) io.say(`no locks${missing.length === 0 ? '' : `; there is no ${missing.join(', ')} either`}`)
     if (locks.some(({ state }) => state === 'stale')) io.say('whoever wants a stale one gets it; lockpact sweep removes them')
     return 0
   },
@@ -37,11 +40,17 @@ function table(locks: ReturnType<typeof row>[]): string {
   const rows = locks.map(({ lockFile, state, verdict, owner, reason, since, remainingMs }) => [
     state,
     verdict ?? '',
-    plain(lockFile),
+    plain(shortest(lockFile)),
     plain(owner ?? '-'),
     since === null || Number.isNaN(Date.parse(since)) ? '-' : `${forPeople(Math.max(0, now - Date.parse(since)))} ago`,
     remainingMs === null ? '-' : forPeople(remainingMs),
     plain(reason ?? ''),
   ])
   return columns([['STATE', 'VERDICT', 'LOCK FILE', 'OWNER', 'SINCE', 'LEFT', 'REASON'], ...rows]).join('\n')
+}
+
+// Seen from the working folder, where that is shorter.
+function shortest(path: string): string {
+  const from = relative(process.cwd(), path)
+  return from.length < path.length ? from : path
 }

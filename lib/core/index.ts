@@ -10,5 +10,5 @@ export { breakLock, inspectLock, inspectLockFile, type Inspection, lockFilesBelo
 export { describeHold, describeHolder } from './message.js'
 export { LOCK_FILE } from './resource.js'
 export type { ProcessStamp, Stamp } from './stamp.js'
-export { fs, resolve } from './system.js'
+export { fs, relative, resolve } from './system.js'
 export { forPeople, plain, quoted, show } from './text.js'

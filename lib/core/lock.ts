@@ -39,6 +39,7 @@ export interface AcquireOptions {
 // ---- acquiring ----
 
 const MIN_TTL_GRANULES = 4
+const OPTIONS = new Set<string>(['ttl', 'renew', 'wait', 'signal', 'owner', 'reason', 'detached', 'pid', 'token', 'lockFile', 'onEvent'] satisfies (keyof AcquireOptions)[])
 
 function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted {
   checkOptions(options)
@@ -72,6 +73,8 @@ function processOf(pid: unknown): ProcessStamp {
 
 function checkOptions(options: AcquireOptions): void {
   if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
+  const unknown = Object.keys(options).find((name) => !OPTIONS.has(name))
+  if (unknown !== undefined) throw new LockError('EINVAL', `there is no option ${show(unknown)}; there are ${[...OPTIONS].join(', ')}`)
   for (const name of ['renew', 'detached'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'boolean') throw new LockError('EINVAL', `${name} must be true or false, not ${show(options[name])}`)
   }

@@ -1,6 +1,6 @@
 import { LockError, systemCode } from './error.js'
 import type { Refusal } from './protocol.js'
-import type { Place } from './resource.js'
+import { LOCK_FILE, type Place } from './resource.js'
 import type { Stamp } from './stamp.js'
 import { forPeople, quoted, show } from './text.js'
 
@@ -23,13 +23,19 @@ export function describeHold({ acquiredAt, expiresAt, ttlMs, reason }: Stamp, no
   ].filter(Boolean).join(', ')
 }
 
+/** What names a place on the command line. */
+export function words({ file, lockFile, given }: Place): string {
+  return quoted(file) + (given ? ` --lock-file ${quoted(lockFile)}` : '')
+}
+
 /** The error for a lock that was not obtained, or not released. */
-export function refusalError({ file, lockFile }: Place, refusal: Refusal, waitedMs = 0): LockError {
+export function refusalError(place: Place, refusal: Refusal, waitedMs = 0): LockError {
+  const { file, lockFile } = place
   const { stamp, verdict, why, retryAfterMs } = refusal
   const waited = waitedMs > 0 ? ` (waited ${forPeople(waitedMs)})` : ''
-  const look = `Look: lockpact status ${quoted(verdict === 'guarded' ? refusal.path : file)}`
+  const look = `Look: lockpact status ${quoted(verdict === 'guarded' ? refusal.path : LOCK_FILE.test(lockFile) ? lockFile : file)}`
   const message =
-    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${quoted(file)} --reason …`
+    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${words(place)} --reason …`
     : verdict === 'unstamped' ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
     : verdict === 'guarded' ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
     : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`

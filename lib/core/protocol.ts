@@ -30,8 +30,8 @@ import type { Instant, Machine, System } from './system.js'
  * - Act, then look at the clock.
  * - An old guard is no guard: after half a minute its holder unlinks nothing any more; others may disbelieve it after a minute, if they
  *   cannot see its holder.
- * - A guard is itself removed by remove(), under a guard of its own. Each level costs one more process that died at the wrong
- *   moment; deeper than MAX_GUARDS is "guarded", until a person looks.
+ * - A guard is itself removed by remove(), under a guard of its own. Each level costs one more process that died, or was held up for
+ *   seconds, at the wrong moment; deeper than MAX_GUARDS is "guarded", until somebody sweeps.
  * - An inode number is never an identity, unless a descriptor holds the file.
  *
  * The code is synchronous, over the closed `System`, so that a model checker can run it.

@@ -8,6 +8,8 @@ export interface Place {
   /** The absolute path without symbolic links (with `::part`, if there is one), or the free name. */
   file: string
   lockFile: string
+  /** The lock file was given, it does not follow from the file. */
+  given?: boolean
 }
 
 /** What lock files and guards end in. */
@@ -35,7 +37,7 @@ export function locate(resource: string, lockFile?: string): Place {
   if (lockFile !== undefined && checkPath('lockFile', lockFile).endsWith(GUARD_SUFFIX)) {
     throw new LockError('EINVAL', `lockFile must not end in ${GUARD_SUFFIX}, that is how guards are called: ${show(lockFile)}`)
   }
-  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile) }
+  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile), given: true }
   // Clearing up goes one deeper.
   checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS + 1))
   return place

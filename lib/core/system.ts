@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs'
 
 // Through `import`, fs and crypto would bring in all their lazy parts: three milliseconds at every start.
 export const fs = process.getBuiltinModule('node:fs')
-export const { basename, dirname, isAbsolute, join, parse, resolve, sep } = process.getBuiltinModule('node:path')
+export const { basename, dirname, isAbsolute, join, parse, relative, resolve, sep } = process.getBuiltinModule('node:path')
 const { hostname, uptime } = process.getBuiltinModule('node:os')
 
 /**

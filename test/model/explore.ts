@@ -1,0 +1,657 @@
+/*
+ * All schedules of a world: breadth first, so the first violation found is one of the shortest.
+ *
+ * Between two steps of a process every other process may step, a process may crash, and time may pass. States that are the same
+ * (files, clocks, where each process is) are explored once.
+ *
+ * Some calls are not worth a step of their own; they are made together with the call before them (`isLocal` says why that
+ * loses nothing).
+ */
+import { decode, type Stamp } from '../../lib/core/stamp.js'
+import type { Machine, System } from '../../lib/core/system.js'
+import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
+import { Cast, hex, lockIdOf, machineOf, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
+
+/** Time passes: on all clocks together, or not. */
+export interface Jump {
+  name: string
+  boot: number
+  wall: number
+  fs: number
+}
+
+export interface World {
+  name: string
+  scripts: Script[]
+  /** Texts that lie there at the beginning, with their age, by level. */
+  files?: { level: number; text: string; ageMs: number }[]
+  machines?: Machine[]
+  lags?: number[]
+  bystanders?: Surroundings['bystanders']
+  jumps: Jump[]
+  maxJumps: number
+  maxCrashes: number
+  /** For this long the lock file that lay there at the beginning must not be removed. */
+  keepsMs?: number
+  /** That too many guards were left behind is not a violation. */
+  towers?: boolean
+  /** How it begins: a step of process A, of B, or the first jump (`J`); everything after that is explored. */
+  beginning?: string
+  /** No process is paused for more than one jump between two calls. */
+  brisk?: boolean
+  rawIdentities?: boolean
+  torn?: boolean
+  /** Make every call a step of its own. */
+  unreduced?: boolean
+}
+
+export interface Found {
+  /** What went wrong. */
+  what: string
+  /** Which actions lead there from the world's beginning. */
+  schedule: Action[]
+  steps: number
+  text: string
+}
+
+export interface Explored {
+  states: number
+  steps: number
+  quiet: number
+  runs: number
+  deepest: number
+  /** The most files that were left behind in a quiet state. */
+  leftovers: number
+  complete: boolean
+  found?: Found
+}
+
+/** A process's step, its leaving out of an optional operation, its crash; or a jump. */
+export type Action = { kind: 'step' | 'skip' | 'crash'; p: number } | { kind: 'jump'; jump: number; /** Which of its last readings of the clock each process makes only after it. */ after: number[] }
+
+/** The boot clock, the wall clock and the file system's clock when a world begins. */
+export const BEGIN = { boot: 5_000_000, wall: 1_700_000_000_000, fs: 1_700_000_000_000 }
+
+type Log = (p: number, node: Node, answer: Answer | undefined) => void
+
+export class Explorer {
+  readonly world: World
+  readonly cast: Cast
+  readonly around: Surroundings
+  readonly protocol: Protocol
+  readonly #lags: number[]
+  readonly #alike: number[]
+  readonly #tokenBits = new Map<string, number>()
+  readonly #stampIds = new Map<number, string | undefined>()
+  readonly #leases = new Map<string, number>()
+  readonly #newcomers = new Map<string, string | undefined>()
+
+  constructor(protocol: Protocol, world: World) {
+    this.protocol = protocol
+    this.world = world
+    const { scripts } = world
+    const machines = world.machines ?? [...scripts, 0].map((_, p) => machineOf(p, startOf(pidOf(p))))
+    this.#lags = world.lags ?? machines.map(() => 0)
+    this.around = { machines, lags: this.#lags, bystanders: world.bystanders ?? new Map(), rawIdentities: world.rawIdentities ?? false, torn: world.torn ?? false }
+    this.cast = new Cast(protocol, scripts, machines)
+    const look = (p: number) => JSON.stringify([scripts[p]!.operations, scripts[p]!.stays, scripts[p]!.holds, scripts[p]!.watch && [...scripts[p]!.watch.seen], { ...machines[p]!, self: 0 }, this.#lags[p]])
+    this.#alike = scripts.map((_, p) => scripts.findIndex((_, q) => look(q) === look(p)))
+    for (const [p] of scripts.entries()) this.#tokenBits.set(lockIdOf(p), 1 << p)
+  }
+
+  begin(log?: Log): State {
+    const { scripts, files = [] } = this.world
+    const state: State = {
+      ...BEGIN,
+      jumps: 0,
+      crashes: 0,
+      ended: 0,
+      files: [],
+      links: Array.from({ length: LEVELS }, () => -1),
+      processes: scripts.map((_, p) => ({ status: 'running', node: this.cast.begin(p), acted: false, halfway: false, paused: false, fds: [], readings: [] })),
+    }
+    for (const { level, text, ageMs } of files) {
+      state.links[level] = state.files.length
+      state.files.push({ text: textNumber(text), mtime: BEGIN.fs - ageMs, author: -1 })
+    }
+    for (const p of scripts.keys()) this.#goOn(state, p, log)
+    let begun = state
+    for (const letter of this.world.beginning ?? '') begun = this.apply(begun, letter === 'J' ? { kind: 'jump', jump: 0, after: begun.processes.map(({ readings }) => readings.length) } : { kind: 'step', p: 'ABC'.indexOf(letter) }, log)
+    return begun
+  }
+
+  actions(state: State): Action[] {
+    const list: Action[] = []
+    const { jumps, maxJumps, maxCrashes } = this.world
+    let running = false
+    for (const [p, process] of state.processes.entries()) {
+      if (process.status !== 'running') continue
+      const { node } = process
+      const isAtEnd = node!.call!.do === 'exit'
+      if (isAtEnd && this.world.scripts[p]!.stays) continue
+      running = true
+      const fresh = this.#isFresh(process)
+      // Processes that are alike and have done nothing yet: which of them starts first is only a name.
+      if (fresh && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
+      list.push({ kind: 'step', p })
+      if (!process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
+      if (state.crashes < maxCrashes && !fresh && !isAtEnd && !process.halfway) list.push({ kind: 'crash', p })
+    }
+    if (running && state.jumps < maxJumps && !state.processes.some(({ halfway }) => halfway)) {
+      const choices = readingsAfter(state)
+      for (const jump of jumps.keys()) for (const after of choices) list.push({ kind: 'jump', jump, after })
+    }
+    return list
+  }
+
+  #isFresh({ status, node, acted }: Process): boolean {
+    return status === 'running' && !acted && node!.root.luggage.next === 0 && node!.root.luggage.tries === 0
+  }
+
+  /** The state after an action; throws `Violated` when a process does what it must not. */
+  apply(before: State, action: Action, log?: Log): State {
+    const state = copyOf(before)
+    if (action.kind === 'jump') {
+      const { boot, wall, fs } = this.world.jumps[action.jump]!
+      state.boot += boot
+      state.wall += wall
+      state.fs += fs
+      state.jumps++
+      for (const [p, process] of state.processes.entries()) {
+        const reading = process.readings[action.after[p]!]
+        if (reading) Object.assign(process, { ...reading, fds: reading.fds.slice() })
+        process.readings = []
+        process.paused = this.world.brisk === true && process.status === 'running' && !this.#isFresh(process) && process.node!.call!.do !== 'exit'
+        this.#goOn(state, p, log)
+      }
+      return state
+    }
+    const { p } = action
+    const process = state.processes[p]!
+    if (action.kind === 'crash') {
+      end(state, p, 'crashed')
+      state.crashes++
+    } else if (action.kind === 'skip') {
+      const { root } = process.node!
+      process.node = this.cast.skip(process.node!)
+      process.readings = process.readings.filter(({ node }) => node.root !== root)
+    } else if (process.node!.call!.do === 'exit') {
+      end(state, p, 'ended')
+    } else {
+      this.#step(state, p, log)
+    }
+    // A death may make what others look at next unchanging; it need not be used.
+    this.#goOn(state, p, log)
+    return state
+  }
+
+  #step(state: State, p: number, log?: Log): void {
+    const process = state.processes[p]!
+    const node = process.node!
+    const call = node.call!
+    const { operation } = node.root
+    process.acted = true
+    process.paused = false
+    process.readings = []
+    if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
+    if (operation?.do === 'break' && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
+    if (call.do === 'write') this.#checkWrite(state, p, call.fd)
+    this.#advance(state, p, node, perform(state, p, call, this.around), log)
+  }
+
+  // A person breaks whatever is there, also what has no stamp yet.
+  #broken(file: File | undefined): number {
+    return !file ? 0 : file.author >= 0 ? 1 << file.author : (this.#tokenBits.get(this.#idAt(file) ?? '') ?? 0)
+  }
+
+  #advance(state: State, p: number, node: Node, answer: Answer | undefined, log?: Log): void {
+    log?.(p, node, answer)
+    if (!answer) return
+    const process = state.processes[p]!
+    const next = this.cast.follow(node, answer)
+    process.node = next
+    if (next.call) return
+    process.node = this.cast.arrive(p, next.after!)
+    process.acted = false
+  }
+
+  #goOn(state: State, p: number, log?: Log): void {
+    const process = state.processes[p]!
+    while (process.status === 'running' && !process.halfway && this.#isLocal(state, p, process.node!.call!)) {
+      const node = process.node!
+      if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
+      this.#advance(state, p, node, perform(state, p, node.call!, this.around), log)
+    }
+  }
+
+  // Local: nothing that anybody may do before it could change the answer, and nobody can see that it was made.
+  #isLocal(state: State, p: number, call: Call): boolean {
+    if (this.world.unreduced) return false
+    switch (call.do) {
+      case 'clock':
+        return true // only a jump changes it: each jump is tried before and after each of these readings (`readingsAfter`)
+      case 'process': {
+        const other = state.processes[call.pid - FIRST_PID]
+        return other === undefined || other === state.processes[p] || other.status !== 'running' // the dead stay dead
+      }
+      case 'close':
+        if (state.processes[p]!.readings.length > 0) return false // the descriptor may be needed again, see `readingsAfter`
+        return true // seen by nobody: an inode number that is free earlier is given out earlier, which only makes it harder
+      case 'stat': {
+        const file = state.files[state.processes[p]!.fds[call.fd]!]!
+        // A write would not move a time that is now, when the clocks stand still from here on.
+        if (state.jumps >= this.world.maxJumps && file.mtime === state.fs) return true
+        return this.#isUnchanging(state, p, file)
+      }
+      case 'read':
+        return this.#isUnchanging(state, p, state.files[state.processes[p]!.fds[call.fd]!]!)
+      default:
+        return false
+    }
+  }
+
+  // Only its creator writes to a file without a stamp, and only a holder of its token to one with a stamp: `#checkWrite` checks that.
+  #isUnchanging(state: State, p: number, file: File): boolean {
+    if (file.author >= 0) return file.author === p
+    const id = this.#idAt(file)
+    return !state.processes.some((other, q) => q !== p && other.status === 'running' && (other.halfway || this.#mayWrite(other, q, id)))
+  }
+
+  #mayWrite(process: Process, q: number, id: string | undefined): boolean {
+    if (id === undefined) return false
+    const { next } = process.node!.root.luggage
+    return this.world.scripts[q]!.operations.some((operation, index) => index >= next && writes(operation, q, id))
+  }
+
+  #checkWrite(state: State, p: number, fd: number): void {
+    const process = state.processes[p]!
+    const file = state.files[process.fds[fd]!]!
+    if (file.author === p || process.halfway) return
+    const id = this.#idAt(file)
+    if (file.author >= 0 || !this.#mayWrite(process, p, id)) throw new Violated(`process ${name(p)} writes into a file that is not its own`)
+  }
+
+  #stampAt(file: File | undefined): Stamp | undefined {
+    const decoded = file && decode(textOf(file.text))
+    return decoded?.kind === 'stamp' ? decoded.stamp : undefined
+  }
+
+  #idAt(file: File | undefined): string | undefined {
+    if (!file || file.text === EMPTY) return undefined
+    if (!this.#stampIds.has(file.text)) {
+      const decoded = decode(textOf(file.text))
+      this.#stampIds.set(file.text, decoded.kind === 'stamp' ? decoded.stamp.id : undefined)
+    }
+    return this.#stampIds.get(file.text)
+  }
+
+  // ---- what must hold ----
+
+  /** What is wrong with this state. */
+  check(state: State): string | undefined {
+    const { keepsMs, files } = this.world
+    if (keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs && state.fs - BEGIN.fs < 600_000 && textOf(fileAt(state, 0)?.text ?? EMPTY) !== files![0]!.text) return 'what nobody may take was taken'
+    if (keepsMs !== undefined && files![0]!.text === '' && state.links[0]! < 0 && state.boot - BEGIN.boot < keepsMs && state.fs - BEGIN.fs < 590_000) return 'what nobody may take was taken'
+    const believers: number[] = []
+    for (const p of state.processes.keys()) if (this.#believes(state, p)) believers.push(p)
+    if (believers.length === 0) return undefined
+    const ids = new Set(believers.map((p) => this.#heldBy(state, p)!.id))
+    if (ids.size > 1) return `two holders inside their leases: ${believers.map(name).join(' and ')}`
+    const file = fileAt(state, 0)
+    if (state.processes.some(({ halfway }) => halfway)) return undefined
+    if (this.#idAt(file) !== [...ids][0]) return `${name(believers[0]!)} is inside its lease and its lock file is ${file ? 'not its own' : 'gone'}`
+    return undefined
+  }
+
+  #heldBy(state: State, p: number): Stamp | undefined {
+    return state.processes[p]!.node?.root.luggage.held
+  }
+
+  #believes(state: State, p: number): boolean {
+    const process = state.processes[p]!
+    const held = this.#heldBy(state, p)
+    if (process.status !== 'running' || !held) return false
+    if (state.ended & (this.#tokenBits.get(held.id!) ?? 0)) return false
+    return this.#leaseLeft(state, p, held) > 0
+  }
+
+  #leaseLeft(state: State, p: number, stamp: Stamp): number {
+    const key = `${p} ${state.boot} ${stamp.bootMs} ${stamp.ttlMs}`
+    let left = this.#leases.get(key)
+    if (left === undefined) {
+      const boot = state.boot - this.#lags[p]!
+      left = this.protocol.leaseLeft({ machine: () => this.around.machines[p]!, clock: () => ({ boot, wall: state.wall }) } as System, stamp)
+      this.#leases.set(key, left)
+    }
+    return left
+  }
+
+  isQuiet(state: State): boolean {
+    return state.processes.every(({ status, node }, p) => status !== 'running' || (node!.call!.do === 'exit' && this.world.scripts[p]!.stays))
+  }
+
+  /** What a newcomer meets in a quiet state: it must get in, at once unless a living or unknown holder may be there. */
+  checkQuiet(state: State): string | undefined {
+    const key = JSON.stringify([state.boot, state.wall, state.fs, state.links.map((_, level) => fileAt(state, level)), state.processes.map(({ status }) => status)])
+    if (!this.#newcomers.has(key)) this.#newcomers.set(key, this.#newcomer(state))
+    return this.#newcomers.get(key)
+  }
+
+  #newcomer(quiet: State): string | undefined {
+    for (const [p, { node }] of quiet.processes.entries()) {
+      const mine = new Set(node?.root.luggage.disowned.map(([id]) => id))
+      const left = quiet.links.find((_, level) => node && this.#stampAt(fileAt(quiet, level))?.processes?.[0]?.pid === pidOf(p) && !mine.has(this.#idAt(fileAt(quiet, level))!))
+      if (left !== undefined) return `${name(p)} lives and has left something that it does not know of`
+    }
+    const patience = this.#patience(quiet)
+    if (patience === Infinity) return undefined
+    const state = copyOf(quiet)
+    const p = state.processes.length
+    state.processes.push({ status: 'running', node: undefined, acted: false, halfway: false, paused: false, fds: [], readings: [] })
+    const system = this.#direct(state, p)
+    const context = { system, disowned: new Map() }
+    const watch = this.protocol.newWatch()
+    const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
+    const pass = () => {
+      state.boot += POLL_MS
+      state.wall += POLL_MS
+      state.fs += POLL_MS
+    }
+    for (let waited = 0; ; waited += POLL_MS) {
+      const result = this.protocol.acquire(context, pathOf(0), request, watch)
+      if (result.done) break
+      if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
+      if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
+      pass()
+    }
+    for (let waited = 0; ; waited += POLL_MS) {
+      const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
+      if (result.done && result.released) break
+      if (waited >= patience && this.world.towers) return undefined
+      if (waited >= patience || result.done) return 'a newcomer got in and cannot release'
+      pass()
+    }
+    // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
+    const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
+    const later = 3_600_000 + 700_000 // a clock may have been set back by an hour
+    state.boot += later
+    state.wall += later
+    state.fs += later
+    for (let level = LEVELS - 2; level >= 0; level--) if (isDead(level)) this.protocol.sweep(context, pathOf(level), level, { ...this.protocol.newWatch(), isClearing: true })
+    const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && isDead(level))
+    return left >= 0 ? `sweeping leaves ${pathOf(left)}` : undefined
+  }
+
+  #patience(state: State): number {
+    let sum = 0
+    for (let level = 0; level < LEVELS; level++) sum += patienceWith(fileAt(state, level), level, state, this.around)
+    return sum
+  }
+
+  #direct(state: State, p: number): System {
+    const ask = (call: Call): unknown => {
+      const { error, value } = (perform(state, p, call, this.around) ?? perform(state, p, call, this.around))!
+      if (error !== undefined) throw systemError(error)
+      return value
+    }
+    const lags = this.#lags
+    lags[p] ??= 0
+    let tokens = 0xdd000
+    return {
+      create: (path) => ask({ do: 'create', path }) as number,
+      open: (path, writing) => ask({ do: 'open', path, writing }) as number,
+      read: (fd) => ask({ do: 'read', fd }) as string,
+      write: (fd, text) => void ask({ do: 'write', fd, text }),
+      stat: (fd) => ask({ do: 'stat', fd }) as ReturnType<System['stat']>,
+      close: (fd) => void ask({ do: 'close', fd }),
+      unlink: (path) => void ask({ do: 'unlink', path }),
+      lstat: (path) => ask({ do: 'lstat', path }) as ReturnType<System['lstat']>,
+      clock: () => ask({ do: 'clock' }) as ReturnType<System['clock']>,
+      process: (pid) => ask({ do: 'process', pid }) as ReturnType<System['process']>,
+      machine: () => this.around.machines[p]!,
+      token: () => hex(tokens++, 16),
+      id: () => '',
+    }
+  }
+
+  // ---- searching ----
+
+  explore(limit = 5_000_000): Explored {
+    const seen = new Seen()
+    const first = this.begin()
+    const parents: number[] = [-1]
+    const how: (Action | undefined)[] = [undefined]
+    const result: Explored = { states: 1, steps: 0, quiet: 0, runs: 0, deepest: 0, leftovers: 0, complete: true }
+    const report = (index: number, last: Action | undefined, what: string) => {
+      const schedule = last ? [last] : []
+      for (let at = index; at > 0; at = parents[at]!) schedule.unshift(how[at]!)
+      return { what, schedule, steps: schedule.length, text: this.print(schedule, what) }
+    }
+    seen.add(encode(first, this.world.rawIdentities))
+    let layer: [number, State][] = [[0, first]]
+    for (; layer.length > 0; result.deepest++) {
+      const next: typeof layer = []
+      for (const [index, state] of layer) {
+        if (this.isQuiet(state)) {
+          result.quiet++
+          result.leftovers = Math.max(result.leftovers, state.links.filter((number) => number >= 0).length)
+          const what = this.checkQuiet(state)
+          if (what) return this.#finish(result, report(index, undefined, what))
+        }
+        for (const action of this.actions(state)) {
+          result.steps++
+          let after: State
+          let what: string | undefined
+          try {
+            after = this.apply(state, action)
+            what = this.check(after)
+          } catch (error) {
+            if (!(error instanceof Violated || error instanceof Surprise)) throw error
+            return this.#finish(result, report(index, action, `${error.message}${error.cause instanceof Error ? `: ${error.cause.stack}` : ''}`))
+          }
+          if (what) return this.#finish(result, report(index, action, what))
+          if (!seen.add(encode(after, this.world.rawIdentities))) continue
+          parents.push(index)
+          how.push(action)
+          next.push([result.states++, after])
+        }
+        if (result.states > limit) {
+          result.complete = false
+          return this.#finish(result)
+        }
+      }
+      layer = next
+    }
+    return this.#finish(result)
+  }
+
+  #finish(result: Explored, found?: Found): Explored {
+    result.runs = this.cast.runs
+    if (found) result.found = found
+    return result
+  }
+
+  /** A schedule, one column per process. */
+  print(schedule: Action[], what: string): string {
+    const count = this.world.scripts.length
+    const width = Math.max(34, Math.floor(150 / count))
+    const lines: string[] = []
+    const put = (p: number, text: string) => lines.push(`${' '.repeat(p * width)}${text}`.trimEnd())
+    lines.push(`world: ${this.world.name}`, this.world.scripts.map(({ operations }, p) => `${name(p)}: ${operations.map(({ do: verb }) => verb).join(', ')}`.padEnd(width)).join(''))
+    // What is local is shown with the step behind it; readings of the clock that come after a jump are shown after it.
+    const said: string[][] = this.world.scripts.map(() => [])
+    const marks: number[][] = this.world.scripts.map(() => [])
+    const log: Log = (p, { call, root }, answer) => {
+      if (call!.do === 'clock') marks[p]!.push(said[p]!.length)
+      if (call!.do !== 'close') said[p]!.push(`${root.operation?.do ?? ''}: ${show(call!, answer)}`)
+    }
+    const tell = (p: number, count = said[p]!.length) => {
+      const calls = said[p]!.splice(0, count)
+      const verb = (call: string | undefined) => call?.slice(0, call.indexOf(': ') + 2)
+      const text = calls.map((call, at) => (verb(call) === verb(calls[at - 1]) ? call.slice(verb(call)!.length) : call)).join('; ')
+      if (calls.length > 0) for (const line of wrap(text, width - 2)) put(p, line)
+      marks[p] = marks[p]!.map((mark) => mark - count).filter((mark) => mark >= 0)
+    }
+    let state: State
+    state = this.begin(log)
+    for (const action of schedule) {
+      if (action.kind === 'jump') {
+        for (const p of said.keys()) {
+          tell(p, marks[p]![action.after[p]!])
+          said[p] = []
+          marks[p] = []
+        }
+        lines.push(`---- ${this.world.jumps[action.jump]!.name} ----`)
+        state = this.apply(state, action, log)
+        continue
+      }
+      const { p, kind } = action
+      const ends = state.processes[p]!.node!.call!.do === 'exit'
+      if (kind !== 'step' || ends) {
+        tell(p)
+        put(p, kind === 'crash' ? '†  crashes' : kind === 'skip' ? `(leaves out ${state.processes[p]!.node!.root.operation!.do})` : 'exits')
+        state = this.apply(state, action, log)
+        continue
+      }
+      const before = said[p]!.length
+      marks[p] = []
+      try {
+        state = this.apply(state, action, log)
+      } catch {
+        said[p]!.push(show(state.processes[p]!.node!.call!, undefined))
+      }
+      tell(p, before + 1)
+    }
+    for (const p of said.keys()) tell(p)
+    lines.push(`=> ${what}`)
+    return lines.join('\n')
+  }
+}
+
+// A reading of the clock is independent of everything but a jump. So it is made at once, and a jump may still come before it:
+// every combination of readings that the processes, since their last steps, make only after the jump.
+function readingsAfter({ processes }: State): number[][] {
+  let choices: number[][] = [[]]
+  for (const { readings, paused } of processes) {
+    const from = paused ? 1 : 0
+    choices = choices.flatMap((choice) => Array.from({ length: readings.length + 1 - from }, (_, index) => [...choice, index + from]))
+  }
+  return choices
+}
+
+export class Violated extends Error {}
+
+const POLL_MS = 500
+const name = (p: number) => 'ABCDEFGH'[p]!
+
+function writes(operation: Operation, q: number, id: string): boolean {
+  if (operation.do === 'confirm') return (operation.id ?? lockIdOf(q)) === id
+  return (operation.do === 'renew' || operation.do === 'bind') && lockIdOf(q) === id
+}
+
+// How long a newcomer may have to wait for what lies there (`what must hold`, 2): for the dead, not at all.
+function patienceWith(file: File | undefined, level: number, { processes, fs }: State, { bystanders, machines }: Surroundings): number {
+  if (!file) return 0
+  const decoded = decode(textOf(file.text))
+  if (decoded.kind === 'foreign') return Infinity
+  if (decoded.kind === 'unstamped') return 5_000 + 2 * POLL_MS
+  const { boot, pidns, processes: stamped = [], ttlMs } = decoded.stamp
+  const here = machines.at(-1)!
+  const inSight = boot === here.boot && pidns === here.pidns && stamped.length > 0
+  const alive = inSight && stamped.some(({ pid, start }) => (processes[pid - FIRST_PID]?.status === 'running' || bystanders.has(pid)) && start === startOf(pid))
+  if (inSight && !alive) return 0
+  const setBack = Math.max(0, file.mtime - fs)
+  if (level > 0) return alive ? Infinity : setBack + 60_000 + 2 * POLL_MS
+  return ttlMs === undefined ? Infinity : setBack + ttlMs + 60_000 + 5_000 + 2 * POLL_MS
+}
+
+function show(call: Call, answer: Answer | undefined): string {
+  const path = 'path' in call ? call.path.slice(pathOf(0).length).replaceAll('.guard', ' guard') || ' lock' : ''
+  const what = call.do === 'process' ? ` ${call.pid}` : 'fd' in call ? ` ${call.fd}` : path
+  const text = call.do === 'write' ? call.text : call.do === 'read' ? String(answer?.value) : undefined
+  const told = text !== undefined ? brief(text) : !answer ? '' : answer.error ?? (call.do === 'process' ? answer.key : call.do === 'clock' ? `+${(answer.value as { boot: number }).boot - BEGIN.boot}` : '')
+  return `${call.do}${what}${told && ` -> ${told}`}`
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines = ['']
+  for (const word of text.split(/(?<=; )/)) {
+    if (lines.at(-1)!.length + word.length > width && lines.at(-1) !== '') lines.push('    ')
+    lines[lines.length - 1] += word
+  }
+  return lines
+}
+
+function brief(text: string): string {
+  const decoded = decode(text)
+  if (decoded.kind !== 'stamp') return decoded.kind
+  const { id, processes, bootMs, boot } = decoded.stamp
+  return `${id?.replace(/^0+/, '') ?? 'no id'} of ${processes?.map(({ pid }) => (pid >= FIRST_PID && pid < FIRST_PID + 8 ? name(pid - FIRST_PID) : pid)).join('+') ?? '?'}${boot === 'boot-1' ? '' : ' elsewhere'}${bootMs === undefined ? '' : ` @${bootMs - BEGIN.boot}`}`
+}
+
+// ---- sets of states ----
+
+/** A state as numbers: the same for two states that differ only in the numbers of files. */
+export function encode(state: State, raw = false): number[] {
+  const key = [state.boot, Math.floor(state.wall / 65536), state.wall % 65536, Math.floor(state.fs / 65536), state.fs % 65536, state.jumps, state.crashes, state.ended]
+  const order = new Map<number, number>()
+  const put = (number: number) => {
+    if (number < 0) return key.push(-1)
+    const known = order.get(number)
+    if (known !== undefined) return key.push(known)
+    order.set(number, order.size)
+    if (raw) key.push(number)
+    const { text, mtime, author } = state.files[number]!
+    return key.push(-2, text, Math.floor(mtime / 65536), mtime % 65536, author)
+  }
+  for (const number of state.links) put(number)
+  for (const { status, node, acted, halfway, paused, fds, readings } of state.processes) {
+    key.push(status === 'running' ? node!.id : status === 'ended' ? -1 : -2, (acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0), fds.length)
+    for (const number of fds) put(number)
+    for (const reading of readings) key.push(reading.node.id)
+  }
+  return key
+}
+
+/** States that have been seen, as 64 bits each: a million states share one by chance once in tens of millions of searches. */
+class Seen {
+  #size = 0
+  #mask = 0xffff
+  #table = new Int32Array(2 * (this.#mask + 1))
+
+  /** False when it was there. */
+  add(key: number[]): boolean {
+    let a = 0x811c9dc5
+    let b = 0x2545f491
+    for (const part of key) {
+      a = Math.imul(a ^ part, 0x01000193)
+      a ^= a >>> 15
+      b = Math.imul(b ^ part, 0x5bd1e995) + 0x9e3779b9
+      b ^= b >>> 13
+    }
+    a = Math.imul(a ^ (b >>> 7), 0x85ebca6b) | 0
+    b = (Math.imul(b ^ (a >>> 11), 0xc2b2ae35) | 0) || 1
+    if (!this.#put(a, b)) return false
+    if (++this.#size * 2 > this.#mask) this.#grow()
+    return true
+  }
+
+  #put(a: number, b: number): boolean {
+    const table = this.#table
+    for (let at = a & this.#mask; ; at = (at + 1) & this.#mask) {
+      if (table[2 * at + 1] === 0) {
+        table[2 * at] = a
+        table[2 * at + 1] = b
+        return true
+      }
+      if (table[2 * at] === a && table[2 * at + 1] === b) return false
+    }
+  }
+
+  #grow(): void {
+    const old = this.#table
+    this.#mask = 2 * this.#mask + 1
+    this.#table = new Int32Array(2 * (this.#mask + 1))
+    for (let at = 0; at < old.length; at += 2) if (old[at + 1] !== 0) this.#put(old[at]!, old[at + 1]!)
+  }
+}

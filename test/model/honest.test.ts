@@ -1,0 +1,200 @@
+/*
+ * The checker itself: the simulated machine answers as the real one, a schedule replays, and nothing misleads the search.
+ */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import * as protocol from '../../lib/core/protocol.js'
+import { system } from '../../lib/core/system.js'
+import { tempFolder } from '../support.js'
+import { type Action, Explorer, type World } from './explore.js'
+import { type Call, fileAt, LEVELS, LOCK, pathOf, perform, type Surroundings } from './machine.js'
+import { loadChanged } from './mutants.js'
+import { machineOf, type Operation, type Protocol } from './process.js'
+import { holderAndTaker, JUMPS, SCRIPTS, world } from './worlds.js'
+
+/** Numbers that are the same in every run. */
+function* numbersFrom(seed: number): Generator<number, never> {
+  for (;;) {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    yield seed / 2 ** 32
+  }
+}
+
+test('the simulated files answer as the real ones over 10,000 random calls', () => {
+  const folder = tempFolder()
+  const random = numbersFrom(1)
+  const pick = (count: number) => Math.floor(random.next().value * count)
+  const around: Surroundings = { machines: [machineOf(0, '1')], lags: [0], bystanders: new Map(), rawIdentities: false, torn: false }
+  const state = new Explorer(protocol, world('free', [SCRIPTS.simple], [])).begin()
+  state.processes[0]!.readings = []
+  const real = (path: string) => join(folder, path.slice(LOCK.length - 'queue.md.lock'.length))
+  /** Simulated and real descriptors of the same files, and what they are good for. */
+  let open: { fake: number; fd: number; reading: boolean; writing: boolean }[] = []
+  let compared = 0
+  for (let at = 0; at < 10_000; at++) {
+    const path = pathOf(pick(3))
+    const each = open.length > 0 ? open[pick(open.length)] : undefined
+    let call: Call
+    const kind = pick(8)
+    if (kind === 0) call = { do: 'create', path }
+    else if (kind === 1) call = { do: 'open', path, writing: pick(2) === 0 }
+    else if (kind === 2) call = { do: 'unlink', path }
+    else if (kind === 3) call = { do: 'lstat', path }
+    else if (!each) continue
+    else if (kind === 4) {
+      // What was created is open for writing only; the protocol never reads from it.
+      if (!each.reading) continue
+      call = { do: 'read', fd: each.fake }
+    }
+    else if (kind === 5) call = { do: 'stat', fd: each.fake }
+    else if (kind === 6) {
+      if (!each.writing) continue
+      // Every text has the same length, as stamps have.
+      call = { do: 'write', fd: each.fake, text: String(1000 + pick(9000)) }
+    } else call = { do: 'close', fd: each.fake }
+    const answer = perform(state, 0, call, around)!
+    let value: unknown
+    let error: string | undefined
+    try {
+      if (call.do === 'create') value = system.create(real(path))
+      else if (call.do === 'open') value = system.open(real(path), call.writing)
+      else if (call.do === 'unlink') system.unlink(real(path))
+      else if (call.do === 'lstat') value = system.lstat(real(path))
+      else if (call.do === 'read') value = system.read(each!.fd)
+      else if (call.do === 'stat') value = system.stat(each!.fd)
+      else if (call.do === 'write') system.write(each!.fd, call.text)
+      else system.close(each!.fd)
+    } catch (thrown) {
+      error = (thrown as NodeJS.ErrnoException).code
+    }
+    compared++
+    expect(answer.error, JSON.stringify(call)).toBe(error)
+    if (error !== undefined) continue
+    if (call.do === 'create' || call.do === 'open') open.push({ fake: answer.value as number, fd: value as number, reading: call.do === 'open', writing: call.do === 'create' || (call.do === 'open' && call.writing) })
+    if (call.do === 'close') open = open.filter((other) => other !== each)
+    if (call.do === 'read') expect(answer.value).toBe(value)
+    if (call.do === 'lstat') expect(answer.value === undefined).toBe(value === undefined)
+    // An identity is that of an own descriptor here exactly when it is there.
+    if ((call.do === 'stat' || call.do === 'lstat') && value !== undefined) {
+      const here = (answer.value as { identity: string }).identity
+      const there = open.filter(({ fd }) => system.stat(fd).identity === (value as { identity: string }).identity)
+      expect(there.some(({ fake }) => `fd ${fake}` === here)).toBe(there.length > 0)
+    }
+  }
+  for (const { fd } of open) system.close(fd)
+  rmSync(folder, { recursive: true })
+  expect(compared).toBeGreaterThan(6_000)
+})
+
+test('a schedule replays: the same calls, the same answers, the same end', async () => {
+  const weak = await loadChanged([['if (leadsHere && inTime) return', 'if (leadsHere) return']])
+  const explorer = new Explorer(weak, holderAndTaker('rest'))
+  const found = explorer.explore().found!
+  const again = new Explorer(weak, holderAndTaker('rest'))
+  expect(again.print(found.schedule, found.what)).toBe(found.text)
+  let state = again.begin()
+  for (const action of found.schedule) state = again.apply(state, action)
+  expect(again.check(state)).toBe(found.what)
+})
+
+test('a process suspended inside try, catch and finally does nothing more', () => {
+  const calls: string[] = []
+  const tricky = {
+    ...protocol,
+    acquire: ({ system }: protocol.Context, path: string) => {
+      try {
+        system.create(path)
+        calls.push('created')
+      } catch {
+        try {
+          system.unlink(path)
+          calls.push('unlinked in catch')
+        } catch {
+          // Swallowed, as careless code does.
+        }
+      } finally {
+        try {
+          system.lstat(path)
+          calls.push('looked in finally')
+        } catch {
+          // Swallowed again; then the operation ends as if all were well.
+        }
+      }
+      return { done: true, stamp: { v: 1, id: 'lies' }, recovered: undefined }
+    },
+  } as unknown as Protocol
+  const explorer = new Explorer(tricky, { ...world('free', [[{ do: 'acquire' }]], []), maxCrashes: 0 })
+  let state = explorer.begin()
+  expect(calls).toEqual([])
+  expect(state.processes[0]!.node!.call).toEqual({ do: 'create', path: LOCK })
+  expect(state.processes[0]!.node!.root.luggage.held).toBeUndefined()
+  state = explorer.apply(state, { kind: 'step', p: 0 })
+  expect(state.processes[0]!.node!.call).toEqual({ do: 'lstat', path: LOCK })
+  expect(state.processes[0]!.node!.root.luggage.held).toBeUndefined()
+  expect(fileAt(state, 0)).toBeDefined()
+  state = explorer.apply(state, { kind: 'step', p: 0 })
+  expect(state.processes[0]!.node!.call).toEqual({ do: 'exit' })
+})
+
+test('a clock beside the seam is noticed', () => {
+  let reading = 0
+  const leaky = {
+    ...protocol,
+    acquire: ({ system }: protocol.Context, path: string) => {
+      system.lstat(`${path}${reading++ === 0 ? '' : '.guard'}`)
+      system.lstat(path)
+      return { done: false, stale: false }
+    },
+  } as unknown as Protocol
+  const explorer = new Explorer(leaky, world('free', [[{ do: 'acquire' }]], []))
+  expect(() => explorer.apply(explorer.begin(), { kind: 'step', p: 0 })).toThrow('had asked')
+})
+
+/** The same as `simple`, and told apart from it: else two ends that differ in names only are one. */
+const OTHER: Operation[] = [...SCRIPTS.simple, { do: 'cleanUp' }]
+
+/** Every set of files with which a world can come to rest. */
+function ends(each: World): Set<string> {
+  const explorer = new Explorer(protocol, each)
+  const found = new Set<string>()
+  const isQuiet = explorer.isQuiet.bind(explorer)
+  explorer.isQuiet = (state) => {
+    const quiet = isQuiet(state)
+    if (quiet) found.add(JSON.stringify([state.boot, state.fs, Array.from({ length: LEVELS }, (_, level) => fileAt(state, level)), state.processes.map(({ status }) => status)]))
+    return quiet
+  }
+  const { complete, found: violation } = explorer.explore(3_000_000)
+  expect(violation?.text).toBeUndefined()
+  expect(complete).toBe(true)
+  return found
+}
+
+test('merging local calls with the step before them loses no end of a world', { timeout: 240_000 }, () => {
+  const worlds = [
+    world('free', [SCRIPTS.simple, OTHER], []),
+    holderAndTaker('rest', { maxCrashes: 1 }),
+    world('free', [SCRIPTS.simple, OTHER], ['fsBack'], { maxCrashes: 0 }),
+  ]
+  for (const each of worlds) expect(ends(each)).toEqual(ends({ ...each, unreduced: true }))
+})
+
+test('numbers of inodes, reused at once, change nothing', { timeout: 240_000 }, () => {
+  for (const each of [world('free', [SCRIPTS.simple, OTHER], []), holderAndTaker('rest')]) expect(ends({ ...each, rawIdentities: true })).toEqual(ends(each))
+})
+
+test('every action of a random walk is one that the search would take', () => {
+  const random = numbersFrom(7)
+  const explorer = new Explorer(protocol, world('dead', [SCRIPTS.renewing, SCRIPTS.renewing, SCRIPTS.simple], Object.keys(JUMPS).filter((name) => name !== 'fsFarOn') as (keyof typeof JUMPS)[], { maxJumps: 2, maxCrashes: 2, towers: true }))
+  for (let walk = 0; walk < 300; walk++) {
+    let state = explorer.begin()
+    const schedule: Action[] = []
+    for (let actions = explorer.actions(state); actions.length > 0; actions = explorer.actions(state)) {
+      const action = actions[Math.floor(random.next().value * actions.length)]!
+      schedule.push(action)
+      state = explorer.apply(state, action)
+      const what = explorer.check(state) ?? (explorer.isQuiet(state) ? explorer.checkQuiet(state) : undefined)
+      expect(what && explorer.print(schedule, what)).toBeUndefined()
+    }
+  }
+})

@@ -1,0 +1,162 @@
+/*
+ * The shipped protocol with a piece of its text replaced.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import type { World } from './explore.js'
+import type { Operation, Protocol } from './process.js'
+import { apart, apartHolder, breaking, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, SCRIPTS, sharedToken, silentHolder, TAKING, TTL, world } from './worlds.js'
+
+const folder = join(import.meta.dirname, '../../lib/core')
+const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
+
+export type Change = [from: string, to: string]
+
+/** Throws when a text to be replaced is not there exactly once. */
+export async function loadChanged(changes: Change[]): Promise<Protocol> {
+  let contents = source
+  for (const [from, to] of changes) {
+    const parts = contents.split(from)
+    if (parts.length !== 2) throw new Error(`${parts.length - 1} times in protocol.ts: ${from}`)
+    contents = parts.join(to)
+  }
+  const { outputFiles } = await build({ stdin: { contents, resolveDir: folder, loader: 'ts' }, bundle: true, write: false, format: 'esm', platform: 'node', target: 'es2022', logLevel: 'error' })
+  return (await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0]!.text).toString('base64')}`)) as Protocol
+}
+
+export interface Mutant {
+  name: string
+  changes: Change[]
+  /** Where it is looked for, in this order. */
+  worlds: () => World[]
+  /** Why no schedule shows that the rule is needed. */
+  survives?: string
+}
+
+const two = (name: LyingName, jumps: (keyof typeof JUMPS)[], operations: Operation[] = SCRIPTS.simple, more: Parameters<typeof world>[3] = {}) => world(name, [operations, operations], jumps, { maxCrashes: 0, ...more })
+
+// A takes the guard, and each of its next three calls comes half a minute after the one before.
+const OVERSLEPT = { unreduced: true, beginning: `${'A'.repeat(12)}JAJAJ` }
+
+const TAKE = 'guard = takeGuard(context, path + GUARD_SUFFIX, level + 1, watch)'
+
+export const MUTANTS: Mutant[] = [
+  {
+    name: 'no guard',
+    changes: [
+      [TAKE, "guard = { path, level, at: context.system.clock(), id: '', unstamped: false }"],
+      ['    dropGuard(context, guard)\n', '\n'],
+    ],
+    worlds: () => [two('dead', [])],
+  },
+  {
+    name: 'no reading under the guard',
+    changes: [['(again) => isSame(again, rumour))', '() => true)']],
+    worlds: () => [two('dead', [])],
+  },
+  {
+    name: 'judged only under the guard, by one reading',
+    changes: [
+      ['const judgement = judge(rumour, fileClock)', 'rumour = read(context, path)\n    const judgement = judge(rumour, fileClock)'],
+      ['(again) => isSame(again, rumour))', '() => true)'],
+    ],
+    worlds: () => [two('detached', ['rest'], [{ do: 'acquire', ttlMs: TTL, renews: false }, { do: 'renew' }], { maxJumps: 2, beginning: 'AAA' })],
+  },
+  {
+    name: 'late publish accepted',
+    changes: [['if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return', 'return']],
+    worlds: () => [two('free', ['ten'], LONG)],
+  },
+  {
+    name: 'late publish judged by the boot clock alone',
+    changes: [['return Math.max(now.boot - since.boot, now.wall - since.wall)', 'return now.boot - since.boot']],
+    worlds: () => [two('free', ['stepOn'])],
+  },
+  {
+    name: 'renew looks at the clock first',
+    changes: [
+      ['    const stamp = { ...before, ...times(now, before.ttlMs) }', '    const early = leaseLeft(system, before) > 0\n    const stamp = { ...before, ...times(now, before.ttlMs) }'],
+      ['const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)', 'const inTime = early'],
+    ],
+    worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'renew does not look at the clock',
+    changes: [['if (leadsHere && inTime) return', 'if (leadsHere) return']],
+    worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'renew does not look where the path leads',
+    changes: [['if (leadsHere && inTime) return', 'if (inTime) return']],
+    worlds: () => [holderAndTaker('rest'), sharedToken('fsBack'), breaking('fsBack')],
+    survives: 'inside its lease only a co-owner of the token, a break or an rm can have removed it, and they need not wait for it; the rule tells the holder sooner',
+  },
+  {
+    name: 'renew by path, without reading',
+    changes: [
+      ["if (before?.id !== id) return 'lost'\n    const stamp", "if (before === undefined) return 'lost'\n    const stamp"],
+      ['= { ...before, ...times(now, before.ttlMs) }', '= { ...before, id, ...times(now, before.ttlMs) }'],
+    ],
+    worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'a guard expires by TTL though its holder lives',
+    changes: [["if (life === 'alive') return { verdict: 'alive', stale: false, why: 'its process is at it', retryAfterMs: 1 }", "if (life === 'alive') return { verdict: 'alive', stale: age > 5_000, why: '', retryAfterMs: 1 }"]],
+    worlds: () => [two('dead', ['ttl'])],
+  },
+  {
+    name: 'a guard expires by TTL though its holder lives, and an old guard is trusted',
+    changes: [
+      ["if (life === 'alive') return { verdict: 'alive', stale: false, why: 'its process is at it', retryAfterMs: 1 }", "if (life === 'alive') return { verdict: 'alive', stale: age > 60_000, why: '', retryAfterMs: 1 }"],
+      ['if (isOld(context.system, guard)) return tooOld(guard)', ''],
+    ],
+    worlds: () => [two('dead', ['minute'])],
+  },
+  {
+    name: 'an old guard is still trusted',
+    changes: [['if (isOld(context.system, guard)) return tooOld(guard)', '']],
+    worlds: () => [apart('detached', ['pause'], 2, 3, OVERSLEPT)],
+  },
+  {
+    name: 'unlinking a guard that is not ours',
+    changes: [['if (!isOld(context.system, guard) && attempt', 'if (attempt']],
+    worlds: () => [apart('detached', ['pause'], 2, 3, { ...OVERSLEPT, scripts: [{ operations: [{ do: 'acquire', ttlMs: TTL, tries: 2 }] }, { operations: TAKING }] })],
+  },
+  {
+    name: 'release without reading',
+    changes: [["(reading) => isMine(reading, id), watch)\n  if (removal === 'changed') return { done", "() => true, watch)\n  if (removal === 'changed') return { done"]],
+    worlds: () => [two('free', ['ttl'], FINAL), holderAndTaker('rest')],
+  },
+  {
+    name: 'own belief without granularity',
+    changes: [[' - system.machine().granularityMs - system.clock().boot', ' - system.clock().boot']],
+    worlds: () => [two('free', ['nearlyTtl'], FINAL, { lags: [50, 0, 0] }), two('free', ['nearlyTtl'], FINAL, { lags: [0, 50, 0] })],
+  },
+  {
+    name: 'a silent holder is taken from at once',
+    changes: [['if (watched >= SILENT_MS) return', 'return']],
+    worlds: () => [silentHolder],
+  },
+  {
+    name: 'an unstamped file is taken at once',
+    changes: [['const stale = watched >= YOUNG_MS || age >= OLD_MS', 'const stale = true']],
+    worlds: () => [two('free', [])],
+  },
+  {
+    name: 'confirm without looking at its guard’s age',
+    changes: [['return isOld(system, guard) ? tooOld(guard) : { done', 'return { done']],
+    worlds: () => [apartHolder()],
+  },
+  {
+    name: 'confirm without looking where the path leads',
+    changes: [["      if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'\n", '']],
+    worlds: () => [apartHolder()],
+    survives: 'while its guard is younger than half a minute, only a person’s rm can have replaced the file; when it is older, the rule above sees it',
+  },
+  {
+    name: 'the late do not clean up',
+    changes: [["  disown(context, stamp.id!, path, level)\n  settle(context, stamp.id!, newWatch())\n  return { kind: 'late' }", "  return { kind: 'late' }"]],
+    worlds: () => [{ ...world('free', [LONG], ['late'], { maxCrashes: 0 }), scripts: [{ operations: LONG, stays: true }] }],
+  },
+]

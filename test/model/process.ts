@@ -1,0 +1,325 @@
+/*
+ * Processes that run the shipped protocol and can be suspended at every call.
+ *
+ * A process is run again from the start of its operation, with the answers that it got, until it asks for one that it has not
+ * got: there `System` throws, and throws the same at every further call, so that neither `finally` nor `catch` can do anything;
+ * what the operation then returns or throws is not looked at. Where a process is, is a node: the state that it had between two
+ * operations, and the answers since. Nodes are kept, so that nothing is run twice.
+ */
+import type * as protocolModule from '../../lib/core/protocol.js'
+import type { Context, Request, Watch } from '../../lib/core/protocol.js'
+import type { Stamp } from '../../lib/core/stamp.js'
+import type { Machine, System } from '../../lib/core/system.js'
+import { type Answer, type Call, LOCK, pathOf, pidOf, systemError } from './machine.js'
+
+export type Protocol = typeof protocolModule
+
+/** One operation of a script. `optional`: the process may leave it out. */
+export type Operation = { optional?: boolean } & (
+  | { do: 'acquire'; ttlMs?: number; renews?: boolean; detached?: boolean; adopt?: string; tries?: number }
+  | { do: 'renew' }
+  /** As `renewLock`, by token: of the own lock, or of one that another process took. */
+  | { do: 'confirm'; id?: string }
+  | { do: 'bind'; pid: number }
+  | { do: 'release'; id?: string; tries?: number }
+  | { do: 'sweep' | 'break' }
+  | { do: 'cleanUp' }
+)
+
+export interface Script {
+  operations: Operation[]
+  /** Never exits. */
+  stays?: boolean
+  /** How often it tries to clean up at its end; once unless told. */
+  chores?: number
+  /** What it has in hand when the world begins. */
+  holds?: Stamp
+  watch?: Watch
+}
+
+type Disowned = Context['disowned'] extends Map<string, infer Each> ? Each : never
+
+/** What a process carries from one operation to the next. */
+export interface Luggage {
+  next: number
+  tries: number
+  chores: number
+  /** The stamp in which it believes. */
+  held: Stamp | undefined
+  disowned: [string, Disowned][]
+  watch: Watch
+}
+
+export class Node {
+  readonly root: Root
+  readonly parent: Node | undefined
+  readonly answer: Answer | undefined
+  readonly children = new Map<string, Node>()
+  readonly id: number
+  /** What it asks for next; undefined when the operation is over. */
+  call: Call | undefined
+  after: Luggage | undefined
+
+  constructor(root: Root, parent?: Node, answer?: Answer) {
+    this.root = root
+    this.parent = parent
+    this.answer = answer
+    this.id = root.owner.nodes++
+  }
+
+  answers(): Answer[] {
+    const list: Answer[] = []
+    for (let node: Node = this; node.parent; node = node.parent) list.push(node.answer!)
+    return list.reverse()
+  }
+}
+
+/** The beginning of an operation. */
+export interface Root {
+  owner: Cast
+  p: number
+  luggage: Luggage
+  operation: Operation | undefined
+  node: Node
+}
+
+/** Thrown by an operation: never expected of the protocol while the machine does not refuse. */
+export class Surprise extends Error {}
+
+const SUSPENDED = new Error('suspended')
+
+/** All processes of one world. */
+export class Cast {
+  nodes = 0
+  runs = 0
+  readonly protocol: Protocol
+  readonly scripts: Script[]
+  readonly machines: Machine[]
+  readonly #roots = new Map<string, Root>()
+
+  constructor(protocol: Protocol, scripts: Script[], machines: Machine[]) {
+    this.protocol = protocol
+    this.scripts = scripts
+    this.machines = machines
+  }
+
+  begin(p: number): Node {
+    const { holds, watch } = this.scripts[p]!
+    return this.arrive(p, { next: 0, tries: 0, chores: 0, held: holds, disowned: [], watch: watch ?? this.protocol.newWatch() })
+  }
+
+  /** The node at which a process with this luggage is. */
+  arrive(p: number, luggage: Luggage): Node {
+    const operation = this.operationOf(p, luggage)
+    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
+    const { watch, ...rest } = luggage
+    const key = JSON.stringify([p, rest, { ...watch, seen: [...watch.seen] }])
+    let root = this.#roots.get(key)
+    if (!root) {
+      root = { owner: this, p, luggage, operation, node: undefined! }
+      root.node = new Node(root)
+      this.#roots.set(key, root)
+      this.#run(root.node)
+    }
+    // An operation may end without a call.
+    return root.node.after ? this.arrive(p, root.node.after) : root.node
+  }
+
+  operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
+    return this.scripts[p]!.operations[next] ?? (disowned.length > 0 && chores < (this.scripts[p]!.chores ?? 1) ? { do: 'cleanUp' } : undefined)
+  }
+
+  /** Where a process is after this answer. */
+  follow(node: Node, answer: Answer): Node {
+    let child = node.children.get(answer.key)
+    if (!child) {
+      child = new Node(node.root, node, answer)
+      node.children.set(answer.key, child)
+      this.#run(child)
+    }
+    return child
+  }
+
+  skip(node: Node): Node {
+    const { p, luggage } = node.root
+    return this.arrive(p, { ...luggage, next: luggage.next + 1, tries: 0 })
+  }
+
+  #run(node: Node): void {
+    const { p, luggage, operation } = node.root
+    if (!operation) {
+      node.call = { do: 'exit' }
+      return
+    }
+    this.runs++
+    const replay = new Replay(node, this.machines[p]!, (p << 24) + (luggage.next << 20) + (luggage.tries << 16) + (luggage.chores << 12))
+    const context: Context = { system: replay, disowned: new Map(luggage.disowned) }
+    const watch: Watch = { ...luggage.watch, seen: new Map([...luggage.watch.seen].map(([path, seen]) => [path, { ...seen }])) }
+    const after = { ...luggage, watch }
+    let surprise: unknown
+    try {
+      this.#operate(operation, p, context, watch, after)
+    } catch (error) {
+      surprise = error
+    }
+    if (replay.pending) {
+      node.call = replay.pending
+      return
+    }
+    replay.checkAllUsed()
+    if (surprise !== undefined) throw new Surprise(`${operation.do} threw`, { cause: surprise })
+    after.disowned = [...context.disowned]
+    node.after = after
+  }
+
+  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage): void {
+    const { protocol } = this
+    const done = () => {
+      after.next++
+      after.tries = 0
+    }
+    const giveUp = () => {
+      after.next = this.scripts[p]!.operations.length
+      after.tries = 0
+    }
+    const again = (tries = 1) => {
+      after.tries++
+      if (after.tries < tries) return true
+      done()
+      return false
+    }
+    const take = (result: ReturnType<Protocol['renew']>) => {
+      if (result === 'lost') {
+        after.held = undefined
+        giveUp()
+        return
+      }
+      if (result.done) after.held = result.stamp
+      done()
+    }
+    switch (operation.do) {
+      case 'acquire': {
+        const { adopt, tries } = operation
+        const result = protocol.acquire(context, LOCK, { id: lockIdOf(p), adopt, fields: fieldsOf(operation) }, watch)
+        if (result.done) {
+          after.held = result.stamp
+          done()
+        } else if (!again(tries)) giveUp()
+        return
+      }
+      case 'renew':
+        return take(protocol.renew(context, LOCK, lockIdOf(p), watch))
+      case 'confirm': {
+        const unlessDead = (stamp: Stamp) => stamp
+        return take(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead))
+      }
+      case 'bind': {
+        const { pid } = operation
+        const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), { pid, start: String(pid * 100) }] })
+        return take(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
+      }
+      case 'release': {
+        const id = operation.id ?? lockIdOf(p)
+        const result = protocol.release(context, LOCK, id, watch)
+        if (!result.done && again(operation.tries)) return
+        if (!result.done) protocol.disown(context, id, LOCK, 0)
+        after.held = undefined
+        if (result.done) done()
+        return
+      }
+      case 'break':
+        protocol.breakOpen(context, LOCK, protocol.inspect(context, LOCK).reading, watch)
+        return done()
+      case 'sweep':
+        for (let level = 0; level < 6; level++) protocol.sweep(context, pathOf(level), level, watch)
+        return done()
+      case 'cleanUp':
+        protocol.cleanUp(context, watch)
+        if (after.next < this.scripts[p]!.operations.length) done()
+        else after.chores++
+    }
+  }
+}
+
+/** The id of the lock that process `p` takes. */
+export const lockIdOf = (p: number) => hex(0xa0 + p, 16)
+
+function fieldsOf({ ttlMs, renews = true, detached = false }: Extract<Operation, { do: 'acquire' }>): Request['fields'] {
+  return { owner: undefined, reason: undefined, processes: detached ? [] : undefined, ttlMs, renews: renews && !detached }
+}
+
+export const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
+
+export function machineOf(p: number, start: string): Machine {
+  const pid = pidOf(p)
+  return { boot: 'boot-1', pidns: '1', timens: '1', host: 'here', self: { pid, start, tid: pid }, granularityMs: 50 }
+}
+
+function isSame(one: Call, other: Call): boolean {
+  const [a, b] = [one as Record<string, unknown>, other as Record<string, unknown>]
+  for (const key in a) if (a[key] !== b[key]) return false
+  return true
+}
+
+// ---- the seam ----
+
+/** Answers what has been answered before; suspends at what has not. */
+class Replay implements System {
+  /** The call at which it was suspended. */
+  pending: Call | undefined
+  readonly #nodes: Node[] = []
+  readonly #machine: Machine
+  #next = 0
+  #tokens: number
+
+  constructor(node: Node, machine: Machine, tokens: number) {
+    for (let each: Node | undefined = node; each; each = each.parent) this.#nodes.push(each)
+    this.#nodes.reverse()
+    this.#machine = machine
+    this.#tokens = tokens
+  }
+
+  #ask(call: Call): unknown {
+    if (this.pending) throw SUSPENDED
+    const asked = this.#nodes[this.#next]!
+    const answered = this.#nodes[this.#next + 1]
+    if (!answered) {
+      this.pending = call
+      throw SUSPENDED
+    }
+    // Run again, it must ask the same: otherwise there is a clock or a chance beside the seam.
+    if (!isSame(asked.call!, call)) throw new Error(`asked ${JSON.stringify(call)} where it had asked ${JSON.stringify(asked.call)}`)
+    this.#next++
+    const { error, value } = answered.answer!
+    if (error !== undefined) throw systemError(error)
+    return value
+  }
+
+  checkAllUsed(): void {
+    if (this.#next !== this.#nodes.length - 1) throw new Error('ended before it had asked for all that it had been answered')
+  }
+
+  create = (path: string) => this.#ask({ do: 'create', path }) as number
+  open = (path: string, writing: boolean) => this.#ask({ do: 'open', path, writing }) as number
+  read = (fd: number) => this.#ask({ do: 'read', fd }) as string
+  write = (fd: number, text: string) => void this.#ask({ do: 'write', fd, text })
+  stat = (fd: number) => this.#ask({ do: 'stat', fd }) as ReturnType<System['stat']>
+  close = (fd: number) => void this.#ask({ do: 'close', fd })
+  unlink = (path: string) => void this.#ask({ do: 'unlink', path })
+  lstat = (path: string) => this.#ask({ do: 'lstat', path }) as ReturnType<System['lstat']>
+  clock = () => this.#ask({ do: 'clock' }) as ReturnType<System['clock']>
+  process = (pid: number) => this.#ask({ do: 'process', pid }) as ReturnType<System['process']>
+
+  // The same whenever it is asked: nothing to explore.
+  machine(): Machine {
+    if (this.pending) throw SUSPENDED
+    return this.#machine
+  }
+  token(): string {
+    if (this.pending) throw SUSPENDED
+    return hex(0xc000000 + this.#tokens++, 16)
+  }
+  id(): string {
+    throw new Error('the protocol is given ids')
+  }
+}

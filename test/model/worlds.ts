@@ -1,0 +1,186 @@
+/*
+ * The worlds from which schedules are explored: what lies there at the beginning, who comes, which clocks jump.
+ */
+import type { Watch } from '../../lib/core/protocol.js'
+import { encode, type Stamp } from '../../lib/core/stamp.js'
+import type { Machine } from '../../lib/core/system.js'
+import { BEGIN, type Jump, type World } from './explore.js'
+import { FIRST_PID, pathOf, startOf } from './machine.js'
+import { hex, lockIdOf, machineOf, type Operation, type Script } from './process.js'
+
+export const TTL = 10_000
+const DEAD_PID = 900
+const ALIVE_PID = 950
+
+const together = (name: string, ms: number): Jump => ({ name, boot: ms, wall: ms, fs: ms })
+
+export const JUMPS = {
+  late: together('2.5 s pass', 2_500),
+  nearlyTtl: together('the TTL less half a granule passes', TTL - 25),
+  ttl: together('the TTL passes', TTL + 100),
+  half: together('31 s pass', 31_000),
+  rest: together('the rest of the TTL passes', TTL - 5_000 + 100),
+  pause: together('29 s pass', 29_000),
+  minute: together('61 s pass', 61_000),
+  ten: together('ten minutes pass', 601_000),
+  wallOn: { name: 'the wall clock is set on by an hour', boot: 0, wall: 3_600_000, fs: 0 },
+  wallBack: { name: 'the wall clock is set back by an hour', boot: 0, wall: -3_600_000, fs: 0 },
+  stepOn: { name: 'the machine’s time is set on by an hour', boot: 0, wall: 3_600_000, fs: 3_600_000 },
+  stepBack: { name: 'the machine’s time is set back by an hour', boot: 0, wall: -3_600_000, fs: -3_600_000 },
+  fsOn: { name: 'the server’s clock is set on by half a minute', boot: 0, wall: 0, fs: 30_000 },
+  fsFarOn: { name: 'the server’s clock is set on by an hour', boot: 0, wall: 0, fs: 3_600_000 },
+  fsBack: { name: 'the server’s clock is set back by half a minute', boot: 0, wall: 0, fs: -30_000 },
+  noWall: { name: 'a minute passes that the wall clock does not show', boot: 61_000, wall: 0, fs: 61_000 },
+} satisfies Record<string, Jump>
+
+// ---- what lies there ----
+
+interface Lying {
+  level: number
+  text: string
+  ageMs: number
+}
+
+const here = machineOf(0, '0')
+
+export function stampOf(pid: number | undefined, ageMs: number, more: Partial<Stamp> = {}): Stamp {
+  const { boot, pidns, timens, host } = here
+  return { v: 1, id: hex(pid ?? 0xff, 16), processes: pid === undefined ? [] : [{ pid, start: startOf(pid) }], boot, pidns, timens, host, ttlMs: TTL, renews: true, bootMs: BEGIN.boot - ageMs, ...more }
+}
+
+const guardOf = (pid: number, more: Partial<Stamp> = {}): Stamp => ({ ...stampOf(pid, 0, more), ttlMs: undefined, renews: undefined, bootMs: undefined })
+const lying = (level: number, ageMs: number, content: Stamp | string): Lying => ({ level, ageMs, text: typeof content === 'string' ? content : encode(content) })
+const elsewhere = { boot: 'boot-2', pidns: '2', timens: '2', host: 'there' }
+
+const TORN = '{"v":1,"id":"00000000000'
+
+/** A Watch that has seen a lying file stay as it is for so long. */
+function watching(files: Lying[], ms: number): Watch {
+  return { seen: new Map(files.map(({ level, text, ageMs }) => [pathOf(level), { what: `${BEGIN.fs - ageMs} ${text}`, since: BEGIN.boot - ms, last: BEGIN.boot }])) }
+}
+
+export const LYING = {
+  free: [],
+  dead: [lying(0, 3_000, stampOf(DEAD_PID, 3_000))],
+  expired: [lying(0, 70_000, stampOf(ALIVE_PID, 70_000, { renews: false }))],
+  'nearly expired': [lying(0, 5_000, stampOf(ALIVE_PID, 5_000, { renews: false }))],
+  silent: [lying(0, 70_000, stampOf(ALIVE_PID, 70_000))],
+  detached: [lying(0, 70_000, stampOf(undefined, 70_000, { renews: false }))],
+  'out of sight': [lying(0, 100_000, stampOf(7, 100_000, elsewhere))],
+  'out of sight, not yet expired': [lying(0, 5_000, stampOf(7, 5_000, elsewhere))],
+  empty: [lying(0, 4_000, '')],
+  'empty, old': [lying(0, 700_000, '')],
+  torn: [lying(0, 4_000, TORN)],
+  foreign: [lying(0, 700_000, '12345\n')],
+  'dead guard': [lying(1, 3_000, guardOf(DEAD_PID))],
+  'dead lock, dead guard': [lying(0, 3_000, stampOf(DEAD_PID, 3_000)), lying(1, 3_000, guardOf(DEAD_PID + 1))],
+  'dead lock, two dead guards': [lying(0, 3_000, stampOf(DEAD_PID, 3_000)), lying(1, 3_000, guardOf(DEAD_PID + 1)), lying(2, 3_000, guardOf(DEAD_PID + 2))],
+  'dead lock, empty guard': [lying(0, 7_000, stampOf(DEAD_PID, 7_000)), lying(1, 6_000, '')],
+  'dead lock, old empty guard': [lying(0, 700_000, stampOf(DEAD_PID, 700_000)), lying(1, 700_000, '')],
+  'dead lock, guard out of sight': [lying(0, 100_000, stampOf(DEAD_PID, 100_000)), lying(1, 100_000, guardOf(7, elsewhere))],
+  'dead lock, young guard out of sight': [lying(0, 3_000, stampOf(DEAD_PID, 3_000)), lying(1, 3_000, guardOf(7, elsewhere))],
+  'empty lock, dead guard': [lying(0, 700_000, ''), lying(1, 3_000, guardOf(DEAD_PID))],
+} satisfies Record<string, Lying[]>
+
+export type LyingName = keyof typeof LYING
+
+const bystanders = new Map([[ALIVE_PID, { exists: true, start: startOf(ALIVE_PID), zombie: false, threads: [ALIVE_PID] }]])
+
+/** For how long nobody may take away what lies there (unless it has been watched before). */
+const KEEPS: Partial<Record<LyingName, number>> = { foreign: Infinity, silent: 5_000, empty: 5_000, torn: 5_000, 'nearly expired': 5_000, 'out of sight, not yet expired': 5_000 }
+
+// ---- who comes ----
+
+const acquire: Operation = { do: 'acquire', ttlMs: TTL }
+const patient: Operation = { do: 'acquire', ttlMs: TTL, tries: 2 }
+const release: Operation = { do: 'release' }
+const renew: Operation = { do: 'renew', optional: true }
+
+export const SCRIPTS = {
+  simple: [acquire, release],
+  renewing: [acquire, renew, release],
+  patient: [patient, release],
+} satisfies Record<string, Operation[]>
+
+export function world(name: LyingName, scripts: Operation[][], jumps: (keyof typeof JUMPS)[], more: Partial<World> & { watchedMs?: number } = {}): World {
+  const files = LYING[name]
+  const { watchedMs, ...rest } = more
+  return {
+    name,
+    files,
+    scripts: scripts.map((operations) => ({ operations, ...(watchedMs !== undefined && { watch: watching(files, watchedMs) }) })),
+    bystanders,
+    jumps: jumps.map((jump) => JUMPS[jump]),
+    maxJumps: jumps.length > 0 ? 1 : 0,
+    maxCrashes: 1,
+    ...(watchedMs === undefined && KEEPS[name] !== undefined && { keepsMs: KEEPS[name] }),
+    ...rest,
+  }
+}
+
+/** Its TTL is longer than anything else. */
+export const LONG: Operation[] = [{ do: 'acquire', ttlMs: 3_600_000 }, release]
+/** Takes it and is gone. */
+export const TAKING: Operation[] = [acquire]
+
+/** Takes a lock whose TTL is final. */
+export const FINAL: Operation[] = [{ do: 'acquire', ttlMs: TTL, renews: false }, release]
+
+type JumpName = keyof typeof JUMPS
+
+function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
+  const stamp = stampOf(FIRST_PID, 5_000, { id: lockIdOf(0), renews: false, ...more })
+  return { stamp, file: lying(0, 5_000, stamp) }
+}
+
+/** A holds, renews and releases; the others want the lock. */
+export function holderAndTaker(jump: JumpName, more: Partial<World> = {}): World {
+  const { stamp, file } = holding()
+  return { ...world('free', [[{ do: 'renew' }, release], SCRIPTS.simple], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+}
+
+/** A holds a detached lock and releases it, B renews it by the same token, C wants it. */
+export function sharedToken(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ processes: [] })
+  const scripts: Script[] = [{ operations: [release], holds: stamp }, { operations: [{ do: 'confirm', id: lockIdOf(0) }] }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'detached, its token used by A and B', files: [file], scripts, ...more }
+}
+
+/** A binds the lock that it holds to another process, and ends; B wants it. */
+export function binding(pid: number, jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true })
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: `A binds its lock to process ${pid}`, files: [file], scripts: [{ operations: [{ do: 'bind', pid }], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+}
+
+/** A dead lock whose token B still has: B adopts it, A takes it. */
+export function adopting(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const adopt: Operation = { do: 'acquire', ttlMs: TTL, adopt: hex(DEAD_PID, 16) }
+  return { ...world('dead', [SCRIPTS.simple, [adopt, release]], jump ? [jump] : [], { maxCrashes: 1 }), name: 'dead, adopted by B', ...more }
+}
+
+/** A person breaks the lock that A holds and renews; C wants it. */
+export function breaking(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true })
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, broken by B', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'break' }] }, { operations: SCRIPTS.simple }], ...more }
+}
+
+/** A holder that fell silent just before the world begins; nobody has watched it. */
+export const silentHolder: World = { ...world('silent', [SCRIPTS.simple, SCRIPTS.simple], ['late'], { maxCrashes: 1 }), keepsMs: 5_000 }
+
+const containers = (count: number) => Array.from({ length: count + 1 }, (_, p) => ({ ...machineOf(p, startOf(FIRST_PID + p)), pidns: String(p), timens: String(p) }))
+
+/** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
+export function apart(name: LyingName, jumps: JumpName[], count = 2, maxJumps = 3, more: Partial<World> = {}): World {
+  return { ...world(name, Array.from({ length: count }, () => TAKING), jumps, { maxCrashes: 0 }), brisk: true, name: `${name}, every process in a container of its own`, machines: containers(count), maxJumps, ...more }
+}
+
+/** A renews, by token and long after its lease, a lock that B in another container may take; B comes when A's guard is old. */
+export function apartHolder(): World {
+  const stamp = stampOf(undefined, 200_000, { id: lockIdOf(0), renews: false, ttlMs: 100_000 })
+  const files = [lying(0, 200_000, stamp)]
+  const scripts: Script[] = [{ operations: [{ do: 'confirm' }] }, { operations: TAKING }]
+  return { ...world('free', [], ['pause'], { maxCrashes: 0 }), name: 'renewed by A, B in another container', files, scripts, machines: containers(2), maxJumps: 3, brisk: true, unreduced: true, beginning: 'AAAAAJAJAJ' }
+}
+
+export { ALIVE_PID, DEAD_PID, elsewhere, FIRST_PID, guardOf, lockIdOf, lying, watching }
+export type { Lying, Machine, Script }
