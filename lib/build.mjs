@@ -5,10 +5,25 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { buildSync } from 'esbuild'
 
-const common = { bundle: true, platform: 'node', format: 'esm', target: 'node20.19', outbase: 'dist/js', outdir: 'dist', logLevel: 'warning' }
+const common = {
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20.19',
+  outbase: 'dist/js',
+  outdir: 'dist',
+  logLevel: 'warning',
+}
 buildSync({ ...common, entryPoints: ['dist/js/core/index.js'] })
 buildSync({ ...common, entryPoints: ['dist/js/index.js'], external: ['./core/index.js'] })
-buildSync({ ...common, entryPoints: ['dist/js/cli/main.js'], external: ['../core/index.js'], splitting: true, outbase: 'dist/js/cli', outdir: 'dist/cli' })
+buildSync({
+  ...common,
+  entryPoints: ['dist/js/cli/main.js'],
+  external: ['../core/index.js'],
+  splitting: true,
+  outbase: 'dist/js/cli',
+  outdir: 'dist/cli',
+})
 rmSync('dist/js', { recursive: true })
 
 // The names of the sources are comments too.

@@ -30,9 +30,25 @@ export const command: Command = {
     try {
       const lock = await acquire(resource!, optionsFrom(values))
       const { file, lockFile, token, id, stamp, recovered } = lock
-      io.print({ held: true, file, lockFile, token, id, owner: stamp.owner ?? null, expiresAt: stamp.expiresAt ?? null, recovered: recovered ?? null }, token)
-      if (recovered) io.say(`recovered from ${recovered.owner ?? 'a holder'} that ended without releasing it; its work may be half done`)
-      if (!io.json) io.say(`holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${nameOf(resource!, values)} --token ${token}`)
+      io.print(
+        {
+          held: true,
+          file,
+          lockFile,
+          token,
+          id,
+          owner: stamp.owner ?? null,
+          expiresAt: stamp.expiresAt ?? null,
+          recovered: recovered ?? null,
+        },
+        token,
+      )
+      if (recovered)
+        io.say(`recovered from ${recovered.owner ?? 'a holder'} that ended without releasing it; its work may be half done`)
+      if (!io.json)
+        io.say(
+          `holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${nameOf(resource!, values)} --token ${token}`,
+        )
       return 0
     } catch (error) {
       return io.fail(error, { held: false })
@@ -49,7 +65,8 @@ async function acquire(resource: string, options: AcquireOptions): Promise<Lock>
   try {
     return await acquireLock(resource, options)
   } catch (error) {
-    if (isLockError(error) && error.code === 'ELOCKED' && error.verdict === 'silent' && options.wait === undefined) return acquireLock(resource, { ...options, wait: WATCHING })
+    if (isLockError(error) && error.code === 'ELOCKED' && error.verdict === 'silent' && options.wait === undefined)
+      return acquireLock(resource, { ...options, wait: WATCHING })
     throw error
   }
 }

@@ -14,10 +14,16 @@ export const command: Command = {
   async run([resource], values, io) {
     const given = text(values, 'lock-file')
     const reason = needed(values, 'reason', 'say why it is safe')
-    const { file, lockFile, state, stamp } = await breakLock(resource!, { reason, ...(given !== undefined && { lockFile: given }) })
+    const { file, lockFile, state, stamp } = await breakLock(resource!, {
+      reason,
+      ...(given !== undefined && { lockFile: given }),
+    })
     io.print({ broken: state !== 'free', file, lockFile, was: stamp ?? null, reason }, '')
     if (state === 'free') io.say(`${file} was not locked`)
-    else io.say(`${stamp ? `broke the lock of ${describeHolder(stamp)}, ${describeHold(stamp)}` : `removed ${lockFile}`}. Reason: ${reason}`)
+    else
+      io.say(
+        `${stamp ? `broke the lock of ${describeHolder(stamp)}, ${describeHold(stamp)}` : `removed ${lockFile}`}. Reason: ${reason}`,
+      )
     return 0
   },
 }

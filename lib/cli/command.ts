@@ -56,7 +56,19 @@ export class Io {
   fail(error: unknown, object: Record<string, unknown> = {}): number {
     if (!isLockError(error)) throw error
     const { code, file, holder, verdict, retryAfterMs, message } = error
-    if (this.json) this.print({ ...object, code, file: file ?? null, holder: holder ?? null, verdict: verdict ?? null, retryAfterMs: retryAfterMs ?? null, message }, '')
+    if (this.json)
+      this.print(
+        {
+          ...object,
+          code,
+          file: file ?? null,
+          holder: holder ?? null,
+          verdict: verdict ?? null,
+          retryAfterMs: retryAfterMs ?? null,
+          message,
+        },
+        '',
+      )
     this.say(message)
     return statusOf(code, this.#conflict)
   }
@@ -64,7 +76,8 @@ export class Io {
 
 function exitCode(value: unknown): number {
   const code = value === undefined ? EXIT.conflict : Number(value)
-  if (!Number.isInteger(code) || code < 0 || code > 255 || value === '') throw usageError(`--conflict-exit-code takes a number from 0 to 255, not ${show(value)}`)
+  if (!Number.isInteger(code) || code < 0 || code > 255 || value === '')
+    throw usageError(`--conflict-exit-code takes a number from 0 to 255, not ${show(value)}`)
   return code
 }
 
@@ -92,7 +105,10 @@ export function usageError(message: string): LockError {
 /** Splits the words behind the command's name. Throws `EINVAL` for what the command does not know. */
 export function parse(command: Command, args: string[]): { operands: string[]; values: Values } {
   const options = Object.fromEntries(
-    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short }]) => [name, { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }) }]),
+    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short }]) => [
+      name,
+      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }) },
+    ]),
   )
   try {
     const { positionals, values } = parseArgs({ args, options, allowPositionals: true, strict: true })
@@ -144,7 +160,10 @@ export function placeOf(resource: string, options: { lockFile?: string }): { fil
 }
 
 export function help({ usage, about, options, examples }: Command): string {
-  const rows = Object.entries({ ...options, ...COMMON }).map(([option, { value, short, about }]) => [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const)
+  const rows = Object.entries({ ...options, ...COMMON }).map(
+    ([option, { value, short, about }]) =>
+      [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const,
+  )
   return [
     `usage: lockpact ${usage}`,
     '',
@@ -170,5 +189,10 @@ function wrap(text: string, width: number): string[] {
 /** Rows of cells as aligned lines. */
 export function columns(rows: (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join('  ').trimEnd())
+  return rows.map((row) =>
+    row
+      .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd(),
+  )
 }

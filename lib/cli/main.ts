@@ -19,7 +19,9 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
   }
   if (name === '--version') {
     const { fs } = await import('../core/index.js')
-    process.stdout.write(`${(JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version}\n`)
+    process.stdout.write(
+      `${(JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version}\n`,
+    )
     return EXIT.done
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
@@ -45,7 +47,16 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
 
 function overview(): string {
   const rows = Object.entries(COMMANDS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`)
-  return ['usage: lockpact COMMAND …', '', 'Lock files that scheduled agents can keep.', '', ...rows, '', 'lockpact COMMAND --help shows its options, examples and exit status.', ''].join('\n')
+  return [
+    'usage: lockpact COMMAND …',
+    '',
+    'Lock files that scheduled agents can keep.',
+    '',
+    ...rows,
+    '',
+    'lockpact COMMAND --help shows its options, examples and exit status.',
+    '',
+  ].join('\n')
 }
 
 const [name, ...args] = process.argv.slice(2)
@@ -54,7 +65,9 @@ main(name, args).then(
     process.exitCode = status
   },
   (error: unknown) => {
-    process.stderr.write(`lockpact: ${error instanceof Error ? error.message : String(error)} (this should not happen; please report it)\n`)
+    process.stderr.write(
+      `lockpact: ${error instanceof Error ? error.message : String(error)} (this should not happen; please report it)\n`,
+    )
     process.exitCode = EXIT.software
   },
 )

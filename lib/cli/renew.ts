@@ -3,7 +3,8 @@ import { byToken, type Command, placeOf, tokenOptions } from './command.js'
 
 export const command: Command = {
   usage: 'renew RESOURCE --token T [options]',
-  about: "Makes the lease of a lock begin anew, with the TTL that it was taken with. Exit status 77 when the token is not the holder's.",
+  about:
+    "Makes the lease of a lock begin anew, with the TTL that it was taken with. Exit status 77 when the token is not the holder's.",
   operands: [1, 1],
   options: tokenOptions,
   examples: ['lockpact renew memory/queue.md --token "$TOKEN"'],

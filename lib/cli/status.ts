@@ -1,4 +1,15 @@
-import { forPeople, fs, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, plain, relative, resolve } from '../core/index.js'
+import {
+  forPeople,
+  fs,
+  type Inspection,
+  inspectLock,
+  inspectLockFile,
+  LOCK_FILE,
+  lockFilesBelow,
+  plain,
+  relative,
+  resolve,
+} from '../core/index.js'
 import { columns, type Command } from './command.js'
 
 export const command: Command = {
@@ -31,7 +42,18 @@ async function look(path: string): Promise<Inspection[]> {
 
 function row({ file, lockFile, state, verdict, stamp, remainingMs }: Inspection) {
   const { owner = null, reason = null, acquiredAt: since = null, expiresAt = null } = stamp ?? {}
-  return { file, lockFile, state, verdict, owner, reason, since, expiresAt, remainingMs: remainingMs ?? null, foreign: verdict === 'foreign' }
+  return {
+    file,
+    lockFile,
+    state,
+    verdict,
+    owner,
+    reason,
+    since,
+    expiresAt,
+    remainingMs: remainingMs ?? null,
+    foreign: verdict === 'foreign',
+  }
 }
 
 function table(locks: ReturnType<typeof row>[]): string {

@@ -12,7 +12,10 @@ export const command: Command = {
 
   async run([folder = '.'], values, io) {
     const swept = await sweepLocks(folder, { dryRun: values['dry-run'] === true })
-    io.print({ swept, scope: [resolve(folder)] }, swept.map(({ action, lockFile, why }) => `${action} ${plain(lockFile)}: ${why}`).join('\n'))
+    io.print(
+      { swept, scope: [resolve(folder)] },
+      swept.map(({ action, lockFile, why }) => `${action} ${plain(lockFile)}: ${why}`).join('\n'),
+    )
     if (swept.length === 0) io.say(`no locks below ${resolve(folder)}`)
     return 0
   },

@@ -15,5 +15,8 @@ export function toMs(value: unknown, name: string): number {
   const parts = typeof value === 'string' ? /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(value) : null
   const ms = parts ? Number(parts[1]) * UNITS[parts[2]!]! : value
   if (typeof ms === 'number' && ms >= 0) return ms
-  throw new LockError('EINVAL', `${name} must be milliseconds or a text like '500ms', '90s', '10m', '1h' or '1d', not ${show(value)}`)
+  throw new LockError(
+    'EINVAL',
+    `${name} must be milliseconds or a text like '500ms', '90s', '10m', '1h' or '1d', not ${show(value)}`,
+  )
 }

@@ -71,5 +71,7 @@ export function isLockError(error: unknown): error is LockError {
 
 /** The code of an error of the operating system, such as `'ENOENT'`. */
 export function systemCode(error: unknown): string | undefined {
-  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined
 }

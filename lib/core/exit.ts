@@ -6,7 +6,8 @@
  * share), nor does signal-exit: it ends the process only when every listener is its own, so waiting for it would hang.
  */
 
-const SIGNALS: NodeJS.Signals[] = process.platform === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'] : ['SIGINT', 'SIGTERM', 'SIGHUP']
+const SIGNALS: NodeJS.Signals[] =
+  process.platform === 'win32' ? ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'] : ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 type Listener = (signal: NodeJS.Signals) => void
 const OURS = Symbol.for('lockpact signal listeners')

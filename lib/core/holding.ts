@@ -132,7 +132,10 @@ export class Holding {
   assertHeld(): void {
     if (this.held) return
     const { file } = this.wanted
-    const how = this.state === 'released' ? `the lock of ${file} has been released` : `the lease of ${file} is over; stop, and take the lock again`
+    const how =
+      this.state === 'released'
+        ? `the lock of ${file} has been released`
+        : `the lease of ${file} is over; stop, and take the lock again`
     throw this.#loss ?? new LockError('ECOMPROMISED', how, { file })
   }
 

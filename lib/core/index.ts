@@ -6,7 +6,18 @@ export { type Duration, toMs } from './duration.js'
 export { isLockError, LockError, type LockErrorFacts, type Verdict } from './error.js'
 export type { LockEvent } from './holding.js'
 export { acquireLock, acquireLockSync, type AcquireOptions, Lock, LockSync, withLock } from './lock.js'
-export { breakLock, inspectLock, inspectLockFile, type Inspection, lockFilesBelow, type PlaceOptions, releaseLock, renewLock, type Swept, sweepLocks } from './manage.js'
+export {
+  breakLock,
+  inspectLock,
+  inspectLockFile,
+  type Inspection,
+  lockFilesBelow,
+  type PlaceOptions,
+  releaseLock,
+  renewLock,
+  type Swept,
+  sweepLocks,
+} from './manage.js'
 export { describeHold, describeHolder } from './message.js'
 export { LOCK_FILE } from './resource.js'
 export type { ProcessStamp, Stamp } from './stamp.js'

@@ -39,18 +39,44 @@ export interface AcquireOptions {
 // ---- acquiring ----
 
 const MIN_TTL_GRANULES = 4
-const OPTIONS = new Set<string>(['ttl', 'renew', 'wait', 'signal', 'owner', 'reason', 'detached', 'pid', 'token', 'lockFile', 'onEvent'] satisfies (keyof AcquireOptions)[])
+const OPTIONS = new Set<string>([
+  'ttl',
+  'renew',
+  'wait',
+  'signal',
+  'owner',
+  'reason',
+  'detached',
+  'pid',
+  'token',
+  'lockFile',
+  'onEvent',
+] satisfies (keyof AcquireOptions)[])
 
 function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted {
   checkOptions(options)
-  const { renew = true, owner, reason, pid, detached = pid !== undefined, token: old, lockFile, onEvent, ttl = detached || sync ? '10m' : '60s', wait = 0 } = options
+  const {
+    renew = true,
+    owner,
+    reason,
+    pid,
+    detached = pid !== undefined,
+    token: old,
+    lockFile,
+    onEvent,
+    ttl = detached || sync ? '10m' : '60s',
+    wait = 0,
+  } = options
   const place = locate(resource, lockFile)
   checkLabels(owner, reason)
   const ttlMs = toMs(ttl, 'ttl')
   const shortest = MIN_TTL_GRANULES * system.machine().granularityMs
-  if (ttlMs < shortest) throw new LockError('EINVAL', `ttl must be at least ${shortest} ms, the clocks are not finer, not ${ttlMs} ms`)
-  if (pid !== undefined && !detached) throw new LockError('EINVAL', 'pid binds a detached lock; leave detached out, or make it true')
-  if (old !== undefined && (typeof old !== 'string' || old === '')) throw new LockError('EINVAL', 'token must be the text that acquireLock gave')
+  if (ttlMs < shortest)
+    throw new LockError('EINVAL', `ttl must be at least ${shortest} ms, the clocks are not finer, not ${ttlMs} ms`)
+  if (pid !== undefined && !detached)
+    throw new LockError('EINVAL', 'pid binds a detached lock; leave detached out, or make it true')
+  if (old !== undefined && (typeof old !== 'string' || old === ''))
+    throw new LockError('EINVAL', 'token must be the text that acquireLock gave')
   const token = system.token()
   const processes = detached ? (pid === undefined ? [] : [processOf(pid)]) : undefined
   const fields = { owner, reason, processes, ttlMs: ttlMs === Infinity ? undefined : ttlMs, renews: renew && !detached && !sync }
@@ -67,19 +93,25 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted 
 }
 
 function processOf(pid: unknown): ProcessStamp {
-  if (!isPid(pid) || isDead(system, { pid }, true)) throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
+  if (!isPid(pid) || isDead(system, { pid }, true))
+    throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
   return { pid, start: system.process(pid).start }
 }
 
 function checkOptions(options: AcquireOptions): void {
-  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
+  if (typeof options !== 'object' || options === null)
+    throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
   const unknown = Object.keys(options).find((name) => !OPTIONS.has(name))
-  if (unknown !== undefined) throw new LockError('EINVAL', `there is no option ${show(unknown)}; there are ${[...OPTIONS].join(', ')}`)
+  if (unknown !== undefined)
+    throw new LockError('EINVAL', `there is no option ${show(unknown)}; there are ${[...OPTIONS].join(', ')}`)
   for (const name of ['renew', 'detached'] as const) {
-    if (options[name] !== undefined && typeof options[name] !== 'boolean') throw new LockError('EINVAL', `${name} must be true or false, not ${show(options[name])}`)
+    if (options[name] !== undefined && typeof options[name] !== 'boolean')
+      throw new LockError('EINVAL', `${name} must be true or false, not ${show(options[name])}`)
   }
-  if (options.onEvent !== undefined && typeof options.onEvent !== 'function') throw new LockError('EINVAL', `onEvent must be a function, not ${show(options.onEvent)}`)
-  if (options.signal !== undefined && typeof options.signal?.throwIfAborted !== 'function') throw new LockError('EINVAL', `signal must be an AbortSignal, not ${show(options.signal)}`)
+  if (options.onEvent !== undefined && typeof options.onEvent !== 'function')
+    throw new LockError('EINVAL', `onEvent must be a function, not ${show(options.onEvent)}`)
+  if (options.signal !== undefined && typeof options.signal?.throwIfAborted !== 'function')
+    throw new LockError('EINVAL', `signal must be an AbortSignal, not ${show(options.signal)}`)
 }
 
 function attempt(plan: Wanted, again: boolean): Holding | Refusal {
@@ -165,7 +197,10 @@ function startWaiting(plan: Wanted, { stamp }: Refusal): Doorbell {
  */
 export async function withLock<T>(resource: string, fn: (lock: Lock) => T | Promise<T>): Promise<T>
 export async function withLock<T>(resource: string, options: AcquireOptions, fn: (lock: Lock) => T | Promise<T>): Promise<T>
-export async function withLock<T>(resource: string, ...rest: [(lock: Lock) => T | Promise<T>] | [AcquireOptions, (lock: Lock) => T | Promise<T>]): Promise<T> {
+export async function withLock<T>(
+  resource: string,
+  ...rest: [(lock: Lock) => T | Promise<T>] | [AcquireOptions, (lock: Lock) => T | Promise<T>]
+): Promise<T> {
   const fn = rest.length === 1 ? rest[0] : rest[1]
   if (typeof fn !== 'function') throw new LockError('EINVAL', 'withLock needs a function to run: withLock(resource, options, fn)')
   const lock = await acquireLock(resource, rest.length === 1 ? {} : rest[0])

@@ -27,7 +27,9 @@ export async function renewLock(resource: string, token: string, options: PlaceO
   const { place, id } = byToken(resource, token, options)
   const watch = newWatch()
   const unlessDead = (stamp: Stamp) => (liveness(system, stamp) === 'dead' ? undefined : stamp)
-  const result = await run(patiently(place, () => asLockErrors('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))))
+  const result = await run(
+    patiently(place, () => asLockErrors('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))),
+  )
   if (result === 'lost') throw notAcquired(place)
   return result.stamp
 }
@@ -42,7 +44,9 @@ export async function renewLock(resource: string, token: string, options: PlaceO
 export async function releaseLock(resource: string, token: string, options: PlaceOptions = {}): Promise<void> {
   const { place, id } = byToken(resource, token, options)
   const watch = newWatch()
-  const result = await run(patiently(place, () => asLockErrors('release', place, () => protocol.release(context, place.lockFile, id, watch))))
+  const result = await run(
+    patiently(place, () => asLockErrors('release', place, () => protocol.release(context, place.lockFile, id, watch))),
+  )
   if (!result.released) throw notAcquired(place)
 }
 
@@ -75,11 +79,17 @@ export function inspectLockFile(lockFile: string): Inspection {
 }
 
 function inspectPlace(place: Place): Inspection {
-  const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile, levelOf(place.lockFile)))
+  const { reading, judgement } = asLockErrors('read', place, () =>
+    protocol.inspect(context, place.lockFile, levelOf(place.lockFile)),
+  )
   return inspectionOf(place, reading, judgement)
 }
 
-function inspectionOf(place: Place, reading: protocol.Reading, { verdict, why, stale, retryAfterMs }: protocol.Judgement): Inspection {
+function inspectionOf(
+  place: Place,
+  reading: protocol.Reading,
+  { verdict, why, stale, retryAfterMs }: protocol.Judgement,
+): Inspection {
   if (reading.kind === 'absent') return { ...place, state: 'free', why: 'there is no lock file' }
   const runs = (verdict === 'alive' || verdict === 'out-of-sight') && retryAfterMs !== undefined
   return {
@@ -100,13 +110,21 @@ function inspectionOf(place: Place, reading: protocol.Reading, { verdict, why, s
  * @example await breakLock('memory/queue.md', { reason: 'its machine burnt down' })
  */
 export async function breakLock(resource: string, options: PlaceOptions & { reason: string }): Promise<Inspection> {
-  if (typeof options?.reason !== 'string' || options.reason.trim() === '') throw new LockError('EINVAL', 'breakLock needs a reason: say why it is safe')
+  if (typeof options?.reason !== 'string' || options.reason.trim() === '')
+    throw new LockError('EINVAL', 'breakLock needs a reason: say why it is safe')
   const place = findPlace(resource, options)
   const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile))
   if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
   const watch = newWatch()
-  const result = await run(patiently(place, () => asLockErrors('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))))
-  if (result === 'changed') throw new LockError('ELOCKED', `${place.file} has changed hands while it was being broken; look again whether that is still needed`, { file: place.file })
+  const result = await run(
+    patiently(place, () => asLockErrors('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))),
+  )
+  if (result === 'changed')
+    throw new LockError(
+      'ELOCKED',
+      `${place.file} has changed hands while it was being broken; look again whether that is still needed`,
+      { file: place.file },
+    )
   return inspectionOf(place, reading, judgement)
 }
 
@@ -161,7 +179,12 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
   const place = { file: lockFile, lockFile }
   const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, lockFile, level))
   if (reading.kind === 'absent') return []
-  const seen = { lockFile, verdict: judgement.verdict, why: judgement.why, ...(reading.kind === 'stamp' && { stamp: reading.stamp }) }
+  const seen = {
+    lockFile,
+    verdict: judgement.verdict,
+    why: judgement.why,
+    ...(reading.kind === 'stamp' && { stamp: reading.stamp }),
+  }
   if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
   let result: ReturnType<typeof protocol.sweep>
   try {
@@ -179,7 +202,8 @@ function levelOf(path: string): number {
 }
 
 function byToken(resource: string, token: string, options: PlaceOptions): { place: Place; id: string } {
-  if (typeof token !== 'string' || token === '') throw new LockError('EINVAL', `token must be the text that acquireLock gave, not ${show(token)}`)
+  if (typeof token !== 'string' || token === '')
+    throw new LockError('EINVAL', `token must be the text that acquireLock gave, not ${show(token)}`)
   return { place: findPlace(resource, options), id: system.id(token) }
 }
 
@@ -189,11 +213,17 @@ function findPlace(resource: string, options: PlaceOptions): Place {
 }
 
 function checkOptions(options: unknown): void {
-  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
+  if (typeof options !== 'object' || options === null)
+    throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
 }
 
 function notAcquired(place: Place): LockError {
   const { stamp, state } = inspectPlace(place)
-  const now = state === 'free' ? 'nobody holds it' : stamp ? `${describeHolder(stamp)} holds it` : 'what is there is not a lock of ours'
-  return new LockError('ENOTACQUIRED', `this token does not hold ${place.file}: ${now}. What it protected may have been changed by others`, { file: place.file, holder: stamp })
+  const now =
+    state === 'free' ? 'nobody holds it' : stamp ? `${describeHolder(stamp)} holds it` : 'what is there is not a lock of ours'
+  return new LockError(
+    'ENOTACQUIRED',
+    `this token does not hold ${place.file}: ${now}. What it protected may have been changed by others`,
+    { file: place.file, holder: stamp },
+  )
 }

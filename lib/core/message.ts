@@ -18,9 +18,15 @@ export function describeHold({ acquiredAt, expiresAt, ttlMs, reason }: Stamp, no
   const until = Date.parse(expiresAt ?? '')
   return [
     Number.isNaN(since) ? '' : `since ${acquiredAt} (${forPeople(Math.max(0, now - since))})`,
-    Number.isNaN(until) ? (ttlMs === undefined ? 'until it is released' : `for ${forPeople(ttlMs)}`) : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
+    Number.isNaN(until)
+      ? ttlMs === undefined
+        ? 'until it is released'
+        : `for ${forPeople(ttlMs)}`
+      : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
     reason === undefined ? '' : `to ${show(reason)}`,
-  ].filter(Boolean).join(', ')
+  ]
+    .filter(Boolean)
+    .join(', ')
 }
 
 /** What names a place on the command line. */
@@ -35,10 +41,13 @@ export function refusalError(place: Place, refusal: Refusal, waitedMs = 0): Lock
   const waited = waitedMs > 0 ? ` (waited ${forPeople(waitedMs)})` : ''
   const look = `Look: lockpact status ${quoted(verdict === 'guarded' ? refusal.path : LOCK_FILE.test(lockFile) ? lockFile : file)}`
   const message =
-    verdict === 'foreign' ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${words(place)} --reason …`
-    : verdict === 'unstamped' ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
-    : verdict === 'guarded' ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
-    : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`
+    verdict === 'foreign'
+      ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${words(place)} --reason …`
+      : verdict === 'unstamped'
+        ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
+        : verdict === 'guarded'
+          ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
+          : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`
   return new LockError('ELOCKED', message, { file, holder: stamp, verdict, retryAfterMs })
 }
 
@@ -60,5 +69,8 @@ export function machineError(doing: string, place: Partial<Place>, error: unknow
   const code = systemCode(error)
   if (code === undefined) return error
   const hint = HINTS[code] ?? (error as Error).message
-  return new LockError(code, `cannot ${doing} ${place.lockFile ?? place.file ?? ''}: ${hint} (${code})`, { file: place.file, cause: error })
+  return new LockError(code, `cannot ${doing} ${place.lockFile ?? place.file ?? ''}: ${hint} (${code})`, {
+    file: place.file,
+    cause: error,
+  })
 }

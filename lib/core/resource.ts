@@ -37,7 +37,8 @@ export function locate(resource: string, lockFile?: string): Place {
   if (lockFile !== undefined && checkPath('lockFile', lockFile).endsWith(GUARD_SUFFIX)) {
     throw new LockError('EINVAL', `lockFile must not end in ${GUARD_SUFFIX}, that is how guards are called: ${show(lockFile)}`)
   }
-  const place = lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile), given: true }
+  const place =
+    lockFile === undefined ? placeOf(resource) : { file: fileOf(resource), lockFile: canonical(lockFile), given: true }
   // Clearing up goes one deeper.
   checkLength(basename(place.lockFile) + GUARD_SUFFIX.repeat(MAX_GUARDS + 1))
   return place
@@ -47,7 +48,10 @@ export function locate(resource: string, lockFile?: string): Place {
 function checkLength(name: string): void {
   const excess = Buffer.byteLength(name) - MAX_NAME_BYTES
   if (excess <= 0) return
-  throw new LockError('EINVAL', `the name is ${excess} bytes too long for a lock file and its guards: ${show(name)}; give another place (option lockFile)`)
+  throw new LockError(
+    'EINVAL',
+    `the name is ${excess} bytes too long for a lock file and its guards: ${show(name)}; give another place (option lockFile)`,
+  )
 }
 
 function placeOf(resource: string): Place {
@@ -57,8 +61,11 @@ function placeOf(resource: string): Place {
   }
   const { path, part } = split(resource)
   const file = canonical(path)
-  if (parse(file).base === '') throw new LockError('EINVAL', `${show(resource)} is a root folder: no place for a lock file beside it`)
-  return part === undefined ? { file, lockFile: `${file}.lock` } : { file: file + PART + part, lockFile: `${file}@${encodePart(part)}.lock` }
+  if (parse(file).base === '')
+    throw new LockError('EINVAL', `${show(resource)} is a root folder: no place for a lock file beside it`)
+  return part === undefined
+    ? { file, lockFile: `${file}.lock` }
+    : { file: file + PART + part, lockFile: `${file}@${encodePart(part)}.lock` }
 }
 
 function fileOf(resource: string): string {

@@ -52,7 +52,11 @@ const MAX_REASON_BYTES = 200
 export function encode(stamp: Stamp): string {
   const json = JSON.stringify(stamp)
   const blanks = STAMP_BYTES - 1 - Buffer.byteLength(json)
-  if (blanks < 0) throw new LockError('EINVAL', `a stamp has ${STAMP_BYTES} bytes, this one needs ${STAMP_BYTES - blanks}; make owner and reason shorter`)
+  if (blanks < 0)
+    throw new LockError(
+      'EINVAL',
+      `a stamp has ${STAMP_BYTES} bytes, this one needs ${STAMP_BYTES - blanks}; make owner and reason shorter`,
+    )
   return json + PADDING.slice(-1 - blanks)
 }
 
@@ -80,7 +84,8 @@ export function decode(text: string): Decoded {
 const isText = (value: unknown) => typeof value === 'string'
 const isPositive = (value: unknown) => typeof value === 'number' && value > 0
 // kill(2) gives 0 and negative numbers another meaning: whole groups.
-export const isPid = (value: unknown): value is number => Number.isInteger(value) && isPositive(value) && (value as number) < 2 ** 31
+export const isPid = (value: unknown): value is number =>
+  Number.isInteger(value) && isPositive(value) && (value as number) < 2 ** 31
 
 function isProcess(value: unknown): value is ProcessStamp {
   if (typeof value !== 'object' || value === null) return false
@@ -108,7 +113,10 @@ const FIELDS = Object.entries<(value: unknown) => boolean>({
 
 /** Checks the texts that people give, before anything is created. Throws `EINVAL`. */
 export function checkLabels(owner: unknown, reason: unknown): void {
-  for (const [name, value, limit] of [['owner', owner, MAX_LABEL_BYTES], ['reason', reason, MAX_REASON_BYTES]] as const) {
+  for (const [name, value, limit] of [
+    ['owner', owner, MAX_LABEL_BYTES],
+    ['reason', reason, MAX_REASON_BYTES],
+  ] as const) {
     if (value === undefined) continue
     if (typeof value !== 'string') throw new LockError('EINVAL', `${name} must be a text, not ${typeof value}`)
     const bytes = Buffer.byteLength(JSON.stringify(value)) - 2

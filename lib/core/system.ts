@@ -80,7 +80,8 @@ export const system: System = {
   write(fd, text) {
     const bytes = Buffer.byteLength(text)
     // A full disk may take a part of it.
-    if (fs.writeSync(fd, text, 0) < bytes) throw Object.assign(new Error('ENOSPC: only a part was written'), { code: 'ENOSPC', syscall: 'write' })
+    if (fs.writeSync(fd, text, 0) < bytes)
+      throw Object.assign(new Error('ENOSPC: only a part was written'), { code: 'ENOSPC', syscall: 'write' })
   },
   stat: (fd) => factsOf(fs.fstatSync(fd)),
   close: (fd) => fs.closeSync(fd),
@@ -224,7 +225,12 @@ function findProcess(pid: number): ProcessFacts {
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const zombie = fields[0] === 'Z' || fields[0] === 'X'
     const start = fields[19]
-    return { exists: true, zombie, ...(start !== undefined && { start }), threads: fs.readdirSync(`/proc/${pid}/task`).map(Number) }
+    return {
+      exists: true,
+      zombie,
+      ...(start !== undefined && { start }),
+      threads: fs.readdirSync(`/proc/${pid}/task`).map(Number),
+    }
   } catch {
     return { exists: true } // hidden (hidepid), or gone since: the next look will tell
   }

@@ -1,11 +1,19 @@
 /** A text in one line: no control characters, wherever it came from. */
 export function plain(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  )
 }
 
 /** A value as it appears in a message: short, and in one line. */
 export function show(value: unknown): string {
-  const text = typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value)
+  const text =
+    typeof value === 'string'
+      ? JSON.stringify(value)
+      : typeof value === 'object' && value !== null
+        ? Object.prototype.toString.call(value)
+        : String(value)
   return plain(text.length > 80 ? `${text.slice(0, 77)}…` : text)
 }
 
@@ -14,7 +22,9 @@ export function quoted(word: string): string {
   if (/^[\w@%+=:,./-]+$/.test(word)) return word
   const single = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
   if (plain(word) === word) return single(word)
-  const escaped = word.replaceAll('\\', '\\\\').replace(/[\u0000-\u001f\u007f]/g, (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
+  const escaped = word
+    .replaceAll('\\', '\\\\')
+    .replace(/[\u0000-\u001f\u007f]/g, (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
   return `"$(printf %b ${single(escaped)})"`
 }
 
@@ -27,6 +37,7 @@ const UNITS = [
 
 /** A length of time for people: in the largest unit of which there are two or more. */
 export function forPeople(ms: number): string {
-  const { unit, size } = UNITS.find(({ size }) => ms >= 2 * size) ?? (ms >= 1000 ? { unit: 's', size: 1000 } : { unit: 'ms', size: 1 })
+  const { unit, size } =
+    UNITS.find(({ size }) => ms >= 2 * size) ?? (ms >= 1000 ? { unit: 's', size: 1000 } : { unit: 'ms', size: 1 })
   return `${Math.floor(ms / size)} ${unit}`
 }
