@@ -83,7 +83,7 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted 
   const request = { id: system.id(token), adopt: old === undefined ? undefined : system.id(old), fields }
   const tell: Wanted['tell'] = (type, facts) => {
     try {
-      const answer: unknown = onEvent?.({ type, ...place, owner, ...facts })
+      const answer: unknown = onEvent?.({ type, file: place.file, lockFile: place.lockFile, owner, ...facts })
       if (answer instanceof Promise) answer.catch(() => {})
     } catch {
       // Whoever listens must not break the lock, and nothing may throw from a timer.

@@ -16,17 +16,13 @@ export function describeHolder(stamp: Stamp | undefined): string {
 export function describeHold({ acquiredAt, expiresAt, ttlMs, reason }: Stamp, now = Date.now()): string {
   const since = Date.parse(acquiredAt ?? '')
   const until = Date.parse(expiresAt ?? '')
-  return [
+  const parts = [
     Number.isNaN(since) ? '' : `since ${acquiredAt} (${forPeople(Math.max(0, now - since))})`,
-    Number.isNaN(until)
-      ? ttlMs === undefined
-        ? 'until it is released'
-        : `for ${forPeople(ttlMs)}`
-      : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
+    Number.isNaN(until) ? `for ${forPeople(ttlMs ?? 0)}` : `${until < now ? 'its lease ended' : 'until'} ${expiresAt}`,
     reason === undefined ? '' : `to ${show(reason)}`,
   ]
-    .filter(Boolean)
-    .join(', ')
+  if (ttlMs === undefined) parts[1] = 'until it is released'
+  return parts.filter(Boolean).join(', ')
 }
 
 /** What names a place on the command line. */
@@ -36,19 +32,31 @@ export function words({ file, lockFile, given }: Place): string {
 
 /** The error for a lock that was not obtained, or not released. */
 export function refusalError(place: Place, refusal: Refusal, waitedMs = 0): LockError {
-  const { file, lockFile } = place
-  const { stamp, verdict, why, retryAfterMs } = refusal
+  const { stamp: holder, verdict, retryAfterMs } = refusal
   const waited = waitedMs > 0 ? ` (waited ${forPeople(waitedMs)})` : ''
-  const look = `Look: lockpact status ${quoted(verdict === 'guarded' ? refusal.path : LOCK_FILE.test(lockFile) ? lockFile : file)}`
-  const message =
-    verdict === 'foreign'
-      ? `${file} is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. If it is a left-over: lockpact break ${words(place)} --reason …`
-      : verdict === 'unstamped'
-        ? `${file} is being taken${waited}: ${lockFile} is empty or torn. If its creator died, it is free after 5 s of waiting (--wait 6s), or after ten minutes`
-        : verdict === 'guarded'
-          ? `${file} changes hands${waited}: ${refusal.path} is held by ${describeHolder(stamp)}, ${why}. ${look}`
-          : `${file} is locked${waited} by ${describeHolder(stamp)}, ${stamp ? describeHold(stamp) : why}; ${why}. ${look}`
-  return new LockError('ELOCKED', message, { file, holder: stamp, verdict, retryAfterMs })
+  return new LockError('ELOCKED', place.file + explanation(place, refusal, waited), { file: place.file, holder, verdict, retryAfterMs })
+}
+
+function explanation(place: Place, { stamp, verdict, why, path }: Refusal, waited: string): string {
+  const { file, lockFile } = place
+  switch (verdict) {
+    case 'foreign':
+      return (
+        ` is not free${waited}: ${lockFile} is not a lock of ours (${why}) and stays until a person removes it. ` +
+        `If it is a left-over: lockpact break ${words(place)} --reason …`
+      )
+    case 'unstamped':
+      return (
+        ` is being taken${waited}: ${lockFile} is empty or torn. ` +
+        'If its creator died, it is free for who waits longer than 5 s, or when it is ten minutes old'
+      )
+    case 'guarded':
+      return ` changes hands${waited}: ${path} is held by ${describeHolder(stamp)}, ${why}. Look: lockpact status ${quoted(path)}`
+    default: {
+      const hold = stamp ? `${describeHold(stamp)}; ${why}` : why
+      return ` is locked${waited} by ${describeHolder(stamp)}, ${hold}. Look: lockpact status ${quoted(LOCK_FILE.test(lockFile) ? lockFile : file)}`
+    }
+  }
 }
 
 const HINTS: Record<string, string> = {
