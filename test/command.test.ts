@@ -18,7 +18,8 @@ describe('acquire', () => {
     const { status, stdout, stderr } = run(folder, 'acquire', 'queue.md', '--owner', 'hourly')
     expect(status).toBe(0)
     expect(stdout).toMatch(/^[0-9a-f-]{36}\n$/)
-    expect(stderr).toContain(`release queue.md --token ${stdout.trim()}`)
+    expect(stderr).toContain('lockpact release queue.md --token "$TOKEN"')
+    expect(stderr).not.toContain(stdout.trim()) // cron mails stderr
     expect(JSON.parse(readFileSync(join(folder, 'queue.md.lock'), 'utf8'))).toMatchObject({ v: 1, owner: 'hourly', renews: false, ttlMs: 600_000, processes: [] })
   })
 
@@ -89,6 +90,17 @@ describe('acquire', () => {
     const refusedAtOnce = await acquireLock(join(folder, 'queue.md')).catch((error: unknown) => error)
     expect(refusedAtOnce).toMatchObject({ code: 'ELOCKED', verdict: 'silent' })
     expect(run(folder, 'acquire', 'queue.md', '--json').json()).toMatchObject({ held: true, recovered: { owner: 'hung' } })
+  })
+})
+
+describe('a token that nobody got to know', () => {
+  test.each(['> /dev/full', '| true'])('does not leave a lock behind (acquire %s)', (into) => {
+    const folder = tempFolder()
+    const { stderr } = spawnSync('sh', ['-c', `${process.execPath} ${commandPath} acquire queue.md ${into}`], { cwd: folder, encoding: 'utf8' })
+    // Whether `true` has gone by then is a race; if not, the token was written.
+    if (into === '> /dev/full') expect(stderr).toContain('cannot write to stdout (ENOSPC)')
+    if (stderr.includes('cannot write')) expect(readdirSync(folder)).toEqual([])
+    expect(stderr).not.toMatch(/\n\s+at /)
   })
 })
 
@@ -174,6 +186,26 @@ describe('sweep and break', () => {
     expect(run(folder, 'break', 'Cargo', '--reason', 'test').status).toBe(0)
     expect(readdirSync(folder)).toEqual([])
   })
+
+  test('break clears a guard that is not of our making, which a refused release names', () => {
+    const folder = tempFolder()
+    writeFileSync(join(folder, 'queue.md.lock.guard'), 'x\n')
+    const token = run(folder, 'acquire', 'queue.md').stdout.trim()
+    const { status, stderr } = run(folder, 'release', 'queue.md', '--token', token)
+    expect(status).toBe(75)
+    expect(stderr).toContain(`queue.md.lock.guard is in the way: not a stamp. If it stays: lockpact break ${join(folder, 'queue.md')} --reason`)
+    expect(run(folder, 'break', 'queue.md', '--reason', 'test').status).toBe(0)
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('sweep keeps an old empty file, which may be another program’s, and says so', () => {
+    const folder = tempFolder()
+    const path = join(folder, 'flocked.lock')
+    writeFileSync(path, '')
+    utimesSync(path, 0, 0)
+    expect(run(folder, 'sweep').stdout).toMatch(/^kept .*flocked\.lock: it is empty or torn, and may be another program/)
+    expect(existsSync(path)).toBe(true)
+  })
 })
 
 describe('every command', () => {
@@ -218,8 +250,8 @@ describe('every command', () => {
     const { stdout, stderr } = run(folder, 'acquire', name)
     const suggested = /then: lockpact (release [\s\S]+)\n/.exec(stderr)![1]!
     expect(readdirSync(folder)).toEqual([`${name}.lock`])
-    expect(suggested).toContain(stdout.trim())
-    expect(spawnSync('sh', ['-c', `${process.execPath} ${commandPath} ${suggested}`], { cwd: folder }).status).toBe(0)
+    const env = { ...process.env, TOKEN: stdout.trim() }
+    expect(spawnSync('sh', ['-c', `${process.execPath} ${commandPath} ${suggested}`], { cwd: folder, env }).status).toBe(0)
     expect(readdirSync(folder)).toEqual([])
   })
 

@@ -1,8 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { acquireLock } from 'lockpact'
+import { acquireLock, acquireLockSync, type LockEvent, withLock } from 'lockpact'
 import { expect, test } from 'vitest'
-import { startNode, tempFolder } from './support.js'
+import { startNode, tempFolder, until } from './support.js'
 
 test('a lock that is held refuses, and is free again after release', async () => {
   const file = join(tempFolder(), 'queue.md')
@@ -23,4 +23,40 @@ test('a holder that was killed is recovered from at once, and its stamp is told'
   expect(lock.recovered?.owner).toBe('killed')
   await lock.release()
   expect(readdirSync(folder)).toEqual([])
+})
+
+test('a result is not lost where the lock cannot be released now: the release goes on in the background, and onEvent is told', { timeout: 30_000 }, async () => {
+  const file = join(tempFolder(), 'queue.md')
+  const child = startNode(`await acquireLock('other.md'); say('held'); setInterval(() => {}, 1000)`, { cwd: tempFolder() })
+  await child.line()
+  const events: LockEvent['type'][] = []
+  const result = await withLock(file, { onEvent: ({ type }) => events.push(type) }, (lock) => {
+    // A guard of a living process, as if it had been suspended in the middle of a removal.
+    const { processes, ...stamp } = JSON.parse(readFileSync(`${file}.lock`, 'utf8'))
+    writeFileSync(`${file}.lock.guard`, JSON.stringify({ ...stamp, id: '0123456789abcdef', ttlMs: undefined, processes: [{ pid: child.pid }] }))
+    return lock.fence
+  })
+  expect(result).toBeGreaterThan(0)
+  expect(events).toEqual(['acquired', 'stuck'])
+  expect(existsSync(`${file}.lock`)).toBe(true)
+  rmSync(`${file}.lock.guard`)
+  await until(() => !existsSync(`${file}.lock`))
+})
+
+test('waiting for a lock that this very thread holds, without the event loop, is refused at once', async () => {
+  const file = join(tempFolder(), 'queue.md')
+  const lock = await acquireLock(file, { owner: 'myself' })
+  expect(() => acquireLockSync(file, { wait: Infinity })).toThrow(/is locked.* by "myself"/)
+  await lock.release()
+})
+
+test('a stamp from the future of our boot clock is judged by the file system’s clock', async () => {
+  const file = join(tempFolder(), 'queue.md')
+  const lock = await acquireLock(file, { detached: true, ttl: '1s' })
+  const stamp = JSON.parse(readFileSync(`${file}.lock`, 'utf8'))
+  writeFileSync(`${file}.lock`, JSON.stringify({ ...stamp, bootMs: stamp.bootMs + 864_000_000 }))
+  await expect(acquireLock(file)).rejects.toMatchObject({ code: 'ELOCKED' })
+  const next = await acquireLock(file, { wait: '10s' })
+  expect(next.recovered?.id).toBe(lock.id)
+  await next.release()
 })

@@ -1,5 +1,5 @@
-import { acquireLock, type AcquireOptions, isLockError, type Lock, quoted } from '../core/index.js'
-import { type Command, duration, text, usageError, type Values } from './command.js'
+import { acquireLock, type AcquireOptions, describeHolder, isLockError, type Lock, quoted } from '../core/index.js'
+import { type Command, duration, type Io, text, usageError, type Values } from './command.js'
 
 /** A hung holder that should renew is watched for five seconds, so that it does not block a crontab for ever. */
 const WATCHING = '6s'
@@ -29,31 +29,28 @@ export const command: Command = {
   async run([resource], values, io) {
     try {
       const lock = await acquire(resource!, optionsFrom(values))
-      const { file, lockFile, token, id, stamp, recovered } = lock
-      io.print(
-        {
-          held: true,
-          file,
-          lockFile,
-          token,
-          id,
-          owner: stamp.owner ?? null,
-          expiresAt: stamp.expiresAt ?? null,
-          recovered: recovered ?? null,
-        },
-        token,
-      )
-      if (recovered)
-        io.say(`recovered from ${recovered.owner ?? 'a holder'} that ended without releasing it; its work may be half done`)
-      if (!io.json)
-        io.say(
-          `holding ${file} ${stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'}; then: lockpact release ${nameOf(resource!, values)} --token ${token}`,
-        )
+      await printOrRelease(lock, io)
+      const { file, stamp, recovered } = lock
+      const until = stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'
+      if (recovered) io.say(`recovered from ${describeHolder(recovered)}, which did not release it; its work may be half done`)
+      if (!io.json) io.say(`holding ${file} ${until}; then: lockpact release ${nameOf(resource!, values)} --token "$TOKEN"`)
       return 0
     } catch (error) {
       return io.fail(error, { held: false })
     }
   },
+}
+
+// A lock whose token nobody got to know would only be in the way.
+async function printOrRelease(lock: Lock, io: Io): Promise<void> {
+  const { file, lockFile, token, id, stamp } = lock
+  const { owner = null, expiresAt = null } = stamp
+  try {
+    io.print({ held: true, file, lockFile, token, id, owner, expiresAt, recovered: lock.recovered ?? null }, token)
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
 }
 
 function nameOf(resource: string, values: Values): string {

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { type Duration, inspectLock, isLockError, LockError, plain, show, toMs } from '../core/index.js'
+import { type Duration, fs, inspectLock, isLockError, LockError, plain, show, toMs } from '../core/index.js'
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -45,7 +45,7 @@ export class Io {
   /** The object for `--json`, or else the text, which may be empty. */
   print(object: unknown, text: string): void {
     const out = this.json ? JSON.stringify(object) : text
-    if (out !== '') process.stdout.write(`${out}\n`)
+    if (out !== '') writeOut(`${out}\n`)
   }
 
   say(words: string): void {
@@ -71,6 +71,20 @@ export class Io {
       )
     this.say(message)
     return statusOf(code, this.#conflict)
+  }
+}
+
+/** Writes to stdout now; throws when nobody can read it, so that a command can undo what it could not tell. */
+export function writeOut(text: string): void {
+  let bytes = Buffer.from(text)
+  while (bytes.length > 0) {
+    try {
+      bytes = bytes.subarray(fs.writeSync(1, bytes))
+    } catch (error) {
+      const { code = 'EIO' } = error as NodeJS.ErrnoException
+      // A pipe that is full for the moment.
+      if (code !== 'EAGAIN') throw new LockError(code, `cannot write to stdout (${code})`, { cause: error })
+    }
   }
 }
 
@@ -188,7 +202,7 @@ function wrap(text: string, width: number): string[] {
 
 /** Rows of cells as aligned lines. */
 export function columns(rows: (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  const widths = (rows[0] ?? []).map((_, column) => rows.reduce((width, row) => Math.max(width, row[column]!.length), 0))
   return rows.map((row) =>
     row
       .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!)))

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { checkOperands, type Command, EXIT, help, Io, parse } from './command.js'
+import { checkOperands, type Command, EXIT, help, Io, parse, writeOut } from './command.js'
 
 // One lazily loaded file per command: a cold start reads what it needs.
 const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: Command }> }> = {
@@ -14,12 +14,12 @@ const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: C
 async function main(name: string | undefined, args: string[]): Promise<number> {
   if (name === 'help' && args[0] !== undefined) return main(args[0], ['--help'])
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-    process.stdout.write(overview())
+    writeOut(overview())
     return name === undefined ? EXIT.usage : EXIT.done
   }
   if (name === '--version') {
     const { fs } = await import('../core/index.js')
-    process.stdout.write(
+    writeOut(
       `${(JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version}\n`,
     )
     return EXIT.done
@@ -34,7 +34,7 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
   try {
     const { operands, values } = parse(command, args)
     if (values['help'] === true) {
-      process.stdout.write(`${help(command)}\n`)
+      writeOut(`${help(command)}\n`)
       return EXIT.done
     }
     io = new Io(values)

@@ -46,9 +46,10 @@ export class ExitWatch {
     setImmediate(() => setImmediate(() => turn === this.#turn && this.#remove()).unref()).unref()
   }
 
-  /** For who is about to sleep without the event loop: signals must end it as they would have. */
+  /** For who is about to sleep without the event loop: it could not tell anybody of a signal. */
   disarmNow(): void {
-    if (!this.#wanted) this.#remove()
+    this.#wanted = false
+    this.#remove()
   }
 
   #remove(): void {

@@ -16,8 +16,9 @@ export interface LockEvent {
    * | `acquired` | waited | a dead or expired one that it was recovered from |
    * | `refused` | waited | who has it |
    * | `lost`, `released` | held | |
+   * | `stuck`: it cannot be released now, which is tried again in the background | held | |
    */
-  type: 'waiting' | 'acquired' | 'refused' | 'lost' | 'released'
+  type: 'waiting' | 'acquired' | 'refused' | 'lost' | 'released' | 'stuck'
   file: string
   lockFile: string
   owner?: string | undefined
@@ -64,11 +65,20 @@ export function obtain(wanted: Wanted, again: boolean): Holding | Refusal {
   return result.done ? new Holding(wanted, result.stamp, result.recovered) : result
 }
 
-/** Sleeps without the event loop, and does what it would have done meanwhile: renews what is due, and ends on signals. */
+/**
+ * Sleeps without the event loop, and does what it would have done: renews what is due. A signal ends the process as if nobody listened;
+ * what it holds is then recovered from.
+ */
 export function sleepBlocking(ms: number): void {
-  if (bound === 0) exitWatch.disarmNow()
+  exitWatch.disarmNow()
   sleepSync(ms)
+  if (bound > 0) exitWatch.arm()
   for (const holding of [...holdings]) holding.tick()
+}
+
+/** Whether this thread holds the lock with this id, and ends it by itself. */
+export function isHeldHere(id: string | undefined): boolean {
+  return [...holdings].some(({ wanted }) => wanted.request.id === id && !wanted.detached)
 }
 
 // Nothing listens that is not needed; what could not be cleaned up is tried again.
@@ -185,7 +195,7 @@ export class Holding {
   giveUp(): void {
     if (this.state !== 'held') return
     protocol.disown(context, this.wanted.request.id, this.wanted.lockFile, 0)
-    this.#end('released')
+    this.#end('released', 'stuck')
   }
 
   releaseAtExit(): void {
@@ -236,13 +246,13 @@ export class Holding {
     this.#aborter?.abort(this.#loss)
   }
 
-  #end(state: 'released' | 'lost'): void {
+  #end(state: 'released' | 'lost', type: LockEvent['type'] = state): void {
     this.state = state
     clearInterval(this.#timer)
     holdings.delete(this)
     if (!this.wanted.detached) bound--
     standDown()
-    this.wanted.tell(state, { ms: system.clock().boot - this.#since })
+    this.wanted.tell(type, { ms: system.clock().boot - this.#since })
   }
 }
 

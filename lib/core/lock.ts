@@ -1,6 +1,6 @@
 import { type Duration, toMs } from './duration.js'
 import { LockError, systemCode } from './error.js'
-import { asLockErrors, Holding, type LockEvent, obtain, sleepBlocking, type Wanted } from './holding.js'
+import { asLockErrors, Holding, type LockEvent, isHeldHere, obtain, sleepBlocking, type Wanted } from './holding.js'
 import { isDead } from './liveness.js'
 import { refusalError } from './message.js'
 import { newWatch, type Refusal } from './protocol.js'
@@ -158,7 +158,8 @@ export async function acquireLock(resource: string, options: AcquireOptions = {}
 
 /**
  * The same without the event loop: waiting sleeps, and renews the other locks of this process that are due. A lock that was taken
- * so is not renewed by itself; its TTL (default `'10m'`) is final.
+ * so is not renewed by itself; its TTL (default `'10m'`) is final. To wait for ever for a lock that this thread
+ * holds itself is refused at once: nobody could release it meanwhile.
  *
  * @example
  * const lock = acquireLockSync('memory/queue.md')
@@ -170,7 +171,7 @@ export function acquireLockSync(resource: string, options: AcquireOptions = {}):
   for (let looks = 0; ; looks++) {
     const result = attempt(wanted, looks > 0)
     if (result instanceof Holding) return new LockSync(result)
-    const left = timeLeft(wanted, result)
+    const left = wanted.waitMs === Infinity && isHeldHere(result.stamp?.id) ? refuse(wanted, result) : timeLeft(wanted, result)
     if (looks === 0) wanted.tell('waiting', { holder: result.stamp })
     sleepBlocking(Math.min(left, pollDelay(result.retryAfterMs ?? Infinity, looks)))
   }
@@ -178,7 +179,11 @@ export function acquireLockSync(resource: string, options: AcquireOptions = {}):
 
 function timeLeft(plan: Wanted, refusal: Refusal): number {
   const waited = system.clock().boot - plan.started
-  if (waited < plan.waitMs) return plan.waitMs - waited
+  return waited < plan.waitMs ? plan.waitMs - waited : refuse(plan, refusal)
+}
+
+function refuse(plan: Wanted, refusal: Refusal): never {
+  const waited = system.clock().boot - plan.started
   plan.tell('refused', { holder: refusal.stamp, ms: waited })
   throw refusalError(plan, refusal, plan.waitMs > 0 ? waited : 0)
 }
@@ -190,7 +195,8 @@ function startWaiting(plan: Wanted, { stamp }: Refusal): Doorbell {
 
 /**
  * Holds the lock while `fn(lock)` runs, and releases it in all cases. When the lock was lost meanwhile, the promise is rejected
- * with `ECOMPROMISED` even though `fn` returned: somebody else may have worked at the same time.
+ * with `ECOMPROMISED` even though `fn` returned: somebody else may have worked at the same time. When it cannot be released now (see
+ * {@link Lock.release}), the result is given all the same, and `onEvent` is told `stuck`.
  *
  * @example
  * await withLock('memory/queue.md', { wait: '30s' }, async (lock) => { lock.assertHeld() })
@@ -211,7 +217,8 @@ export async function withLock<T>(
     await lock.release().catch(() => {}) // the first error is the one to tell
     throw error
   }
-  await lock.release()
+  // Not a reason to lose the result, and to do the work again: the release goes on in the background.
+  await lock.release().catch(() => {})
   lock.signal.throwIfAborted()
   return result
 }
@@ -257,8 +264,9 @@ abstract class BaseLock {
   }
 
   /**
-   * The stamp of a holder that died or whose lease ended, whose lock this caller removed: its work may be half done. Exactly one
-   * caller is told; when another was quicker to create the next lock, the one that removed the old one is told when its turn comes.
+   * The stamp of a holder that died or whose lease ended, whose lock this caller removed: its work may be half done. Not more than one
+   * caller is told; when another was quicker to create the next lock, the one that removed the old one is told when its turn comes, if
+   * it waits.
    */
   get recovered(): Readonly<Stamp> | undefined {
     return this.holding.recovered

@@ -115,6 +115,7 @@ export async function breakLock(resource: string, options: PlaceOptions & { reas
   const place = findPlace(resource, options)
   const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile))
   if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
+  asLockErrors('break', place, () => breakForeignGuards(place.lockFile))
   const watch = newWatch()
   const result = await run(
     patiently(place, () => asLockErrors('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))),
@@ -126,6 +127,15 @@ export async function breakLock(resource: string, options: PlaceOptions & { reas
       { file: place.file },
     )
   return inspectionOf(place, reading, judgement)
+}
+
+// A guard that is not of our making would be in the way for ever. The deepest first.
+function breakForeignGuards(lockFile: string): void {
+  for (let level = protocol.MAX_GUARDS; level > 0; level--) {
+    const path = lockFile + GUARD_SUFFIX.repeat(level)
+    const { reading } = protocol.inspect(context, path, level)
+    if (reading.kind === 'foreign') protocol.breakOpen(context, path, reading, newWatch(), level)
+  }
 }
 
 /** One lock file or guard that {@link sweepLocks} found. */
@@ -143,8 +153,9 @@ export interface Swept {
 const LEFT_OUT = new Set(['node_modules', '.git'])
 
 /**
- * Removes what is stale below a folder, locks and guards, and tells what and why. Whatever is held, and what is not a lock of
- * ours, is kept. `node_modules` and `.git` are left out; symbolic links are not followed.
+ * Removes what is stale below a folder, locks and guards, and tells what and why. Whatever is held, and what is not certainly a lock
+ * of ours, is kept: also an empty file, which may be another program's (flock(1)); if it is ours, whoever wants that resource gets it.
+ * `node_modules` and `.git` are left out; symbolic links are not followed.
  *
  * @example for (const { lockFile, action, why } of await sweepLocks('memory', { dryRun: true })) console.log(action, lockFile, why)
  */
@@ -185,6 +196,7 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
     why: judgement.why,
     ...(reading.kind === 'stamp' && { stamp: reading.stamp }),
   }
+  if (level === 0 && reading.kind === 'unstamped') return [{ ...seen, action: 'kept', why: 'it is empty or torn, and may be another program’s' }]
   if (dryRun) return [{ ...seen, action: judgement.stale ? 'would remove' : 'kept' }]
   let result: ReturnType<typeof protocol.sweep>
   try {

@@ -51,7 +51,9 @@ function explanation(place: Place, { stamp, verdict, why, path }: Refusal, waite
         'If its creator died, it is free for who waits longer than 5 s, or when it is ten minutes old'
       )
     case 'guarded':
-      return ` changes hands${waited}: ${path} is held by ${describeHolder(stamp)}, ${why}. Look: lockpact status ${quoted(path)}`
+      return stamp
+        ? ` changes hands${waited}: ${path} is held by ${describeHolder(stamp)}, ${why}. Look: lockpact status ${quoted(path)}`
+        : ` changes hands${waited}: ${path} is in the way: ${why}. If it stays: lockpact break ${words(place)} --reason …`
     default: {
       const hold = stamp ? `${describeHold(stamp)}; ${why}` : why
       return ` is locked${waited} by ${describeHolder(stamp)}, ${hold}. Look: lockpact status ${quoted(LOCK_FILE.test(lockFile) ? lockFile : file)}`
@@ -63,7 +65,7 @@ const HINTS: Record<string, string> = {
   ENOSPC: 'the disk is full',
   EDQUOT: 'the quota is used up',
   EACCES: 'not permitted; the folder must be writable for whoever takes the lock',
-  EPERM: 'not permitted; the folder must be writable for whoever takes the lock',
+  EPERM: 'not permitted; in a sticky folder, only its owner removes a file',
   EROFS: 'the file system is read-only; give a writable place with the option lockFile',
   EMFILE: 'this process has too many open files',
   ENFILE: 'this machine has too many open files',

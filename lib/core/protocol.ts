@@ -54,6 +54,8 @@ const GUARD_OUT_OF_SIGHT_MS = 60_000
 /** What a file system's clock is off by: on one boot (coarse times), and between machines (caches, clock steps). */
 const SLACK_SAME_BOOT_MS = 2_000
 const SLACK_MS = 60_000
+/** A stamp that is further ahead of our boot clock than this was not written by that clock: a restored snapshot, a forgery. */
+const AHEAD_MS = 1_000
 /**
  * Guards of guards. `g` that were left behind and one more process that dies need `g + 2`, and a process that dies while it clears up
  * after having been late needs one more: found by search, for g up to 2.
@@ -210,9 +212,9 @@ export function release(context: Context, path: string, id: string, watch: Watch
 }
 
 /** Removes what a person has looked at, whoever holds it: the exception to all rules. `changed`: it is not that any more. */
-export function breakOpen(context: Context, path: string, seen: Reading, watch: Watch): Removal {
+export function breakOpen(context: Context, path: string, seen: Reading, watch: Watch, level = 0): Removal {
   const id = stampIn(seen)?.id
-  return remove(context, path, 0, (again) => (id === undefined ? isSame(again, seen) : stampIn(again)?.id === id), watch)
+  return remove(context, path, level, (again) => (id === undefined ? isSame(again, seen) : stampIn(again)?.id === id), watch)
 }
 
 /** Removes a lock, or a guard that was left behind, if it is stale. `level`: how many `.guard` its name ends in. */
@@ -455,7 +457,8 @@ function judgeUnstamped(reading: Reading, age: number, watch: Watch, now: number
 
 // How long a lock has not been written: by the boot clock where that is one clock for both of us, else by the file system's own.
 function silentFor(here: Machine, stamp: Stamp, now: number, age: number): number {
-  if (stamp.bootMs !== undefined && sameClock(here, stamp)) return now - stamp.bootMs
+  const isComparable = stamp.bootMs !== undefined && stamp.bootMs <= now + AHEAD_MS && sameClock(here, stamp)
+  if (isComparable) return now - stamp.bootMs!
   return age - (sameBoot(here, stamp) ? SLACK_SAME_BOOT_MS : SLACK_MS)
 }
 

@@ -1,9 +1,9 @@
+// Control characters, line breaks of all kinds, and what turns the direction of writing around.
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g
+
 /** A text in one line: no control characters, wherever it came from. */
 export function plain(text: string): string {
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
-    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  )
+  return text.replace(UNPRINTABLE, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
 /** A value as it appears in a message: short, and in one line. */
@@ -22,9 +22,8 @@ export function quoted(word: string): string {
   if (/^[\w@%+=:,./-]+$/.test(word)) return word
   const single = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
   if (plain(word) === word) return single(word)
-  const escaped = word
-    .replaceAll('\\', '\\\\')
-    .replace(/[\u0000-\u001f\u007f]/g, (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
+  const octal = (character: string) => [...Buffer.from(character)].map((byte) => `\\0${byte.toString(8).padStart(3, '0')}`).join('')
+  const escaped = word.replaceAll('\\', '\\\\').replace(UNPRINTABLE, octal)
   return `"$(printf %b ${single(escaped)})"`
 }
 
