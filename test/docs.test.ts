@@ -37,7 +37,8 @@ describe.each(DOCUMENTS)('%s', (document) => {
 
   test.each(found.filter(({ language }) => language === 'sh' || language === 'ts'))('the $language example at line $line works', ({ language, code }) => {
     const folder = project()
-    const { status, stderr } = run(language, code, folder)
+    const { status, stdout, stderr } = run(language, code.includes('TOKEN=') ? `${code}test -n "$TOKEN"` : code, folder)
+    if (code.includes('lockpact status')) expect(stdout).toMatch(/^held .* hourly /m)
     expect(stderr.replace(/^(lockpact: |npm warn ).*\n/gm, '')).toBe('')
     expect(status).toBe(0)
     if (code.includes('an idea')) expect(readFileSync(join(folder, 'memory/queue.md'), 'utf8')).toBe('# Queue\n- [ ] an idea\n')

@@ -282,7 +282,10 @@ describe('beside other libraries that listen for signals', () => {
   test('signal-exit 4 on process.exit: its callbacks run, and nothing is left', async () => {
     const [control, ...locked] = await endings(`${loadSignalExit(4)}; await take(); show(); setTimeout(() => process.exit(3), 10)`)
     expect(control).toMatchObject({ how: { end: { code: 3, signal: null } }, rest: 'onExit 3 null\n' })
-    for (const { how, rest, left } of locked) expect({ how, rest, left }).toEqual({ how: control!.how, rest: control!.rest, left: [] })
+    for (const { seen, how, rest, left } of locked) {
+      expect(seen).toBe('folder: queue.md.lock')
+      expect({ how, rest, left }).toEqual({ how: control!.how, rest: control!.rest, left: [] })
+    }
   })
 
   const beside: [name: string, needs: number[], load: string][] = [

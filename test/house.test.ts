@@ -13,7 +13,7 @@ function imports(name: string, kind: RegExp): string[] {
   return [...source(name).matchAll(kind)].map((match) => match[1]!)
 }
 
-const runtimeImports = (name: string) => imports(name, /^(?:import|export) (?!type )[^'\n]*from '([^']+)'/gm)
+const runtimeImports = (name: string) => imports(name, /^(?:import|export) (?!type )(?:[^'\n{]*(?:\{[^}]*\} )?from )?'([^']+)'/gm)
 const resolved = (name: string, to: string) => normalize(join(dirname(name), to)).replace(/\.js$/, '.ts')
 
 test('imports run downwards between the layers, and only through their doors', () => {

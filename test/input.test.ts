@@ -140,7 +140,7 @@ test.runIf(process.platform === 'linux')('a lock cannot be bound to a zombie', a
   const parent = start(['sh', '-c', 'sleep 0.3 & echo $!; exec sleep 60'])
   const zombie = Number(await parent.line())
   const isZombie = () => fs.readFileSync(`/proc/${zombie}/stat`, 'latin1').includes(') Z ')
-  await expect.poll(isZombie).toBe(true)
+  await expect.poll(isZombie, { timeout: 10_000 }).toBe(true)
   await expectRefused({ pid: zombie }, /pid must be a living process/)
 })
 

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Stamp } from 'lockpact'
 import { test as base } from 'vitest'
-import { distUrl } from './support.js'
+import { distUrl, sleep } from './support.js'
 
 /** A Node process with the package's names (and `fs`, `Worker`, `sleep`, `dist`) as globals, that evaluates what it is asked. */
 export interface Remote {
@@ -54,8 +54,7 @@ export const test = base.extend<Scene>({
       remotes.push(remote)
       return remote
     })
-    // Whatever the wrapper leaves behind ends when its stdin does.
-    for (const { process } of remotes) process.kill('SIGKILL')
+    await Promise.all(remotes.map(end))
   },
   command: async ({}, use) => {
     const children: ChildProcess[] = []
@@ -67,6 +66,20 @@ export const test = base.extend<Scene>({
     for (const child of children) child.kill('SIGKILL')
   },
 })
+
+/** Whatever is wrapped ends when its stdin does, and then its wrapper clears up; who is stopped or busy has to be killed. */
+async function end({ process: child }: Remote): Promise<void> {
+  const running = () => child.exitCode === null && child.signalCode === null
+  if (running()) {
+    const exited = new Promise((resolve) => child.once('exit', resolve))
+    child.stdin!.end()
+    await Promise.race([exited, sleep(1_000)])
+    if (running()) child.kill('SIGKILL')
+    await exited
+  }
+  // A killed `faketime` leaves these, and the next process of that number could not start.
+  for (const left of ['faketime_shm_', 'sem.faketime_sem_']) rmSync(`/dev/shm/${left}${child.pid}`, { force: true })
+}
 
 async function startRemote({ cwd, env, wrap = [], dist = distUrl }: RemoteOptions): Promise<Remote> {
   const script = `

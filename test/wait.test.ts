@@ -62,10 +62,10 @@ async function stampOfTheDead(): Promise<string> {
   return stamp
 }
 
-/** What a promise is rejected with, and after how many milliseconds. */
-async function rejection(promise: Promise<unknown>): Promise<{ error: LockError; ms: number }> {
+/** What an attempt is rejected with, and after how many milliseconds: much of it happens before there is a promise. */
+async function rejection(attempt: () => Promise<unknown>): Promise<{ error: LockError; ms: number }> {
   const begin = performance.now()
-  const error = await promise.then((value) => expect.fail(`not rejected, but resolved with ${String(value)}`), (reason: unknown) => reason)
+  const error = await attempt().then((value) => expect.fail(`not rejected, but resolved with ${String(value)}`), (reason: unknown) => reason)
   return { error: error as LockError, ms: performance.now() - begin }
 }
 
@@ -77,18 +77,18 @@ describe('waiting', () => {
   test('ends at its deadline, with an error that says how long it waited and when to ask again', async () => {
     const file = join(tempFolder(), 'queue.md')
     const lock = await acquireLock(file, { owner: 'first' })
-    const { error, ms } = await rejection(acquireLock(file, { wait: '300ms' }))
+    const { error, ms } = await rejection(() => acquireLock(file, { wait: '300ms' }))
     expect(error).toMatchObject({ code: 'ELOCKED', file, verdict: 'alive', holder: { owner: 'first' } })
-    expect(error.message).toMatch(/waited [2-9]\d\d ms/)
+    expect(error.message).toMatch(/waited (?:[2-9]\d\d|\d{4}) ms/)
     expect(error.retryAfterMs).toBeGreaterThan(30_000)
     expect(error.retryAfterMs).toBeLessThanOrEqual(60_000)
     expect(ms).toBeGreaterThanOrEqual(300 - GRANULARITY_MS)
-    expect(ms).toBeLessThan(1_500)
+    expect(ms).toBeLessThan(5_000)
 
-    expect(() => acquireLockSync(file, { wait: 200 })).toThrow(/waited [1-9]\d\d ms/)
-    const atOnce = await rejection(acquireLock(file))
+    expect(() => acquireLockSync(file, { wait: 200 })).toThrow(/waited [1-9]\d{2,3} ms/)
+    const atOnce = await rejection(() => acquireLock(file))
     expect(atOnce.error.message).not.toContain('waited')
-    expect(atOnce.ms).toBeLessThan(200)
+    expect(atOnce.ms).toBeLessThan(2_000)
     await lock.release()
   })
 
@@ -107,7 +107,7 @@ describe('waiting', () => {
     const folder = tempFolder()
     const reason = new Error('not today')
     const file = join(folder, 'sub/queue.md')
-    expect((await rejection(acquireLock(file, { signal: AbortSignal.abort(reason) }))).error).toBe(reason)
+    expect((await rejection(() => acquireLock(file, { signal: AbortSignal.abort(reason) }))).error).toBe(reason)
     expect(() => acquireLockSync(file, { signal: AbortSignal.abort(reason) })).toThrow(reason)
     expect(readdirSync(folder)).toEqual([])
   })
@@ -121,9 +121,9 @@ describe('waiting', () => {
       const reason = new Error('enough')
       const waiting = acquireLock(file, { wait: Infinity, signal: aborter.signal })
       setTimeout(() => aborter.abort(reason), waited)
-      const { error, ms } = await rejection(waiting)
+      const { error, ms } = await rejection(() => waiting)
       expect(error).toBe(reason)
-      expect(ms).toBeLessThan(waited + 500)
+      expect(ms).toBeLessThan(waited + 3_000)
       expect(getEventListeners(aborter.signal, 'abort')).toEqual([])
     }
     // Long after the wait, the signal is of no importance.
@@ -261,7 +261,7 @@ const work = async (name) => {
     })))
     expect(order.toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
     await withLock(file, async () => {
-      expect((await rejection(acquireLock(file))).error).toMatchObject({ code: 'ELOCKED', holder: { processes: [{ pid: process.pid }] } })
+      expect((await rejection(() => acquireLock(file))).error).toMatchObject({ code: 'ELOCKED', holder: { processes: [{ pid: process.pid }] } })
     })
   })
 
@@ -322,9 +322,9 @@ describe('what does not wait for ever: five seconds of watching', () => {
     await sleep(400)
 
     // Who does not wait is refused.
-    expect((await rejection(acquireLock(guarded))).error).toMatchObject({ code: 'ELOCKED', verdict: 'guarded' })
-    expect((await rejection(acquireLock(unstamped))).error).toMatchObject({ code: 'ELOCKED', verdict: 'unstamped' })
-    expect((await rejection(acquireLock(silent))).error).toMatchObject({ code: 'ELOCKED', verdict: 'silent' })
+    expect((await rejection(() => acquireLock(guarded))).error).toMatchObject({ code: 'ELOCKED', verdict: 'guarded' })
+    expect((await rejection(() => acquireLock(unstamped))).error).toMatchObject({ code: 'ELOCKED', verdict: 'unstamped' })
+    expect((await rejection(() => acquireLock(silent))).error).toMatchObject({ code: 'ELOCKED', verdict: 'silent' })
     expect(inspectLock(silent)).toMatchObject({ state: 'held', verdict: 'silent' })
 
     const begin = performance.now()
@@ -365,7 +365,7 @@ describe('a guard', () => {
     const { child, stamp } = await startSuspended()
     writeFileSync(`${file}.lock.guard`, stamp)
     for (const wait of [0, 500]) {
-      const { error, ms } = await rejection(acquireLock(file, { wait }))
+      const { error, ms } = await rejection(() => acquireLock(file, { wait }))
       expect(error).toMatchObject({ code: 'ELOCKED', verdict: 'guarded', holder: { processes: [{ pid: child.pid }] } })
       expect(error.message).toContain(`pid ${child.pid}`)
       expect(error.message).toContain(`${file}.lock.guard`)
@@ -395,14 +395,15 @@ const lock = acquireLockSync('sync.md'); writeFileSync('sync.md.lock.guard', pro
 try { lock.release() } catch ({ code, message }) { say(code + message) }
 say(String(lock.held)); say(String(process.hrtime.bigint()))`, { cwd: folder, env: { STAMP: stamp } })
 
+    const working = withLock(at('with'), () => (block('with'), 'result'))
     const rejections = await Promise.all([
-      rejection(lock.release()),
-      rejection(second.release()),
-      rejection(breakLock(at('broken'), { reason: 'test' })),
-      rejection(withLock(at('with'), () => block('with'))),
-      rejection(withLock(at('thrown'), () => { block('thrown'); throw failure })),
+      rejection(() => lock.release()),
+      rejection(() => second.release()),
+      rejection(() => breakLock(at('broken'), { reason: 'test' })),
+      rejection(() => withLock(at('thrown'), () => { block('thrown'); throw failure })),
     ])
     expect(rejections.pop()!.error).toBe(failure) // and not that of the release which followed
+    expect(await working).toBe('result')
     for (const { error, ms } of rejections) {
       expect(error.code).toBe('ELOCKED')
       expect(error.message).toContain(`pid ${suspended.pid}`)
@@ -484,8 +485,8 @@ describe('withLock', () => {
     const folder = tempFolder()
     const file = join(folder, 'queue.md')
     const failure = new Error('mine')
-    expect((await rejection(withLock(file, () => { throw failure }))).error).toBe(failure)
-    expect((await rejection(withLock(file, async () => { await sleep(5); throw failure }))).error).toBe(failure)
+    expect((await rejection(() => withLock(file, () => { throw failure }))).error).toBe(failure)
+    expect((await rejection(() => withLock(file, async () => { await sleep(5); throw failure }))).error).toBe(failure)
     expect(readdirSync(folder)).toEqual([])
   })
 
@@ -494,21 +495,21 @@ describe('withLock', () => {
     const lock = await acquireLock(file)
     let ran = false
     const run = () => { ran = true }
-    expect((await rejection(withLock(file, run))).error.code).toBe('ELOCKED')
-    expect((await rejection(withLock(file, { wait: 100 }, run))).error.code).toBe('ELOCKED')
-    expect((await rejection(withLock(file, { wait: Infinity, signal: AbortSignal.timeout(100) }, run))).error.name).toBe('TimeoutError')
+    expect((await rejection(() => withLock(file, run))).error.code).toBe('ELOCKED')
+    expect((await rejection(() => withLock(file, { wait: 100 }, run))).error.code).toBe('ELOCKED')
+    expect((await rejection(() => withLock(file, { wait: Infinity, signal: AbortSignal.timeout(100) }, run))).error.name).toBe('TimeoutError')
     expect(ran).toBe(false)
     await lock.release()
-    expect((await rejection(withLock(file, {}, undefined as never))).error).toMatchObject({ code: 'EINVAL' })
+    expect((await rejection(() => withLock(file, {}, undefined as never))).error).toMatchObject({ code: 'EINVAL' })
     expect(existsSync(`${file}.lock`)).toBe(false)
   })
 
   test('is rejected with ECOMPROMISED when the lock was lost meanwhile, though the function returned', async () => {
     const file = join(tempFolder(), 'queue.md')
-    const { error } = await rejection(withLock(file, (lock) => { rmSync(lock.lockFile) }))
+    const { error } = await rejection(() => withLock(file, (lock) => { rmSync(lock.lockFile) }))
     expect(error).toMatchObject({ code: 'ECOMPROMISED', file })
     let successor: Lock | undefined
-    const { error: broken } = await rejection(withLock(file, async () => {
+    const { error: broken } = await rejection(() => withLock(file, async () => {
       await breakLock(file, { reason: 'test' })
       successor = await acquireLock(file)
     }))
@@ -519,7 +520,7 @@ describe('withLock', () => {
   test('tells the first error, not the loss that followed', async () => {
     const file = join(tempFolder(), 'queue.md')
     const failure = new Error('first')
-    expect((await rejection(withLock(file, (lock) => { rmSync(lock.lockFile); throw failure }))).error).toBe(failure)
+    expect((await rejection(() => withLock(file, (lock) => { rmSync(lock.lockFile); throw failure }))).error).toBe(failure)
   })
 })
 
@@ -578,8 +579,8 @@ describe('onEvent', () => {
     const file = await leaveDeadLock(tempFolder())
     const { events, onEvent } = recorder()
     const lock = await acquireLock(file, { onEvent })
-    await rejection(acquireLock(file, { onEvent }))
-    await rejection(acquireLock(file, { wait: 100, onEvent }))
+    await rejection(() => acquireLock(file, { onEvent }))
+    await rejection(() => acquireLock(file, { wait: 100, onEvent }))
     expect(() => acquireLockSync(file, { wait: 100, onEvent })).toThrow(LockError)
     rmSync(lock.lockFile)
     await until(() => !lock.held, 5_000)
@@ -613,7 +614,7 @@ describe('a holder is told that it has lost its lock', () => {
     expect(performance.now() - begin).toBeLessThan(3_000)
     expect(lock.held).toBe(false)
     expect(() => lock.assertHeld()).toThrow(expect.objectContaining({ code: 'ECOMPROMISED' }))
-    expect((await rejection(lock.renew())).error.code).toBe('ECOMPROMISED')
+    expect((await rejection(() => lock.renew())).error.code).toBe('ECOMPROMISED')
     expect(await lock.release()).toBe(false)
   }
 
@@ -644,11 +645,15 @@ describe('a holder is told that it has lost its lock', () => {
     const begin = performance.now()
     await sleep(300)
     expect(lock.held).toBe(true)
-    await until(() => !lock.held, 3_000)
-    expect(performance.now() - begin).toBeLessThanOrEqual(601)
+    let lastHeld = 0
+    for (let at = performance.now(); lock.held; at = performance.now()) {
+      lastHeld = at
+      await sleep(5)
+    }
+    expect(lastHeld - begin).toBeLessThanOrEqual(601)
     expect(() => lock.assertHeld()).toThrow(/lease .* is over/)
     expect(lock.signal.aborted).toBe(false)
-    await until(() => lock.signal.aborted, 4_000)
+    await until(() => lock.signal.aborted)
     expect(performance.now() - begin).toBeGreaterThan(1_100)
   })
 
@@ -708,7 +713,7 @@ describe('breakLock', () => {
     const file = join(tempFolder(), 'queue.md')
     const lock = await acquireLock(file)
     for (const options of [undefined, {}, { reason: '' }, { reason: '  ' }, { reason: 7 }]) {
-      expect((await rejection(breakLock(file, options as { reason: string }))).error).toMatchObject({ code: 'EINVAL' })
+      expect((await rejection(() => breakLock(file, options as { reason: string }))).error).toMatchObject({ code: 'EINVAL' })
     }
     expect(lock.held).toBe(true)
     expect(existsSync(lock.lockFile)).toBe(true)
@@ -762,7 +767,7 @@ test('sweepLocks removes what is stale, keeps what is held or foreign, and tells
   expect(all()).toEqual(before.filter((path) => !gone.includes(path)))
   expect(existsSync(join(outside, 'dead.md.lock'))).toBe(true)
   expect(await held.release()).toBe(true)
-  expect((await rejection(sweepLocks(at('nowhere')))).error).toMatchObject({ name: 'LockError', code: 'ENOENT' })
+  expect((await rejection(() => sweepLocks(at('nowhere')))).error).toMatchObject({ name: 'LockError', code: 'ENOENT' })
 })
 
 describe('inspectLock', () => {

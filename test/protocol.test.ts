@@ -1,0 +1,173 @@
+/*
+ * Rules of the protocol that need a moment between two calls: at the seam, where a test can be that moment.
+ */
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import * as protocol from '../lib/core/protocol.js'
+import { type Context, GUARD_SUFFIX, newWatch, type Request } from '../lib/core/protocol.js'
+import { encode } from '../lib/core/stamp.js'
+import { type System, system } from '../lib/core/system.js'
+import { tempFolder } from './support.js'
+
+const [FIRST, OTHER] = [1001, 1002]
+const idOf = (pid: number) => `000000000000${pid}`
+const request = (pid: number, ttlMs = 60_000): Request => ({ id: idOf(pid), adopt: undefined, fields: { owner: String(pid), ttlMs, renews: true } })
+
+function machine() {
+  const path = join(tempFolder(), 'f.lock')
+  const skipped = { boot: 0, wall: 0 }
+  const dead = new Set<number>()
+  const context = (pid: number): Context & { system: System } => ({
+    disowned: new Map(),
+    system: {
+      ...system,
+      clock: () => {
+        const { boot, wall } = system.clock()
+        return { boot: boot + skipped.boot, wall: wall + skipped.wall }
+      },
+      machine: () => ({ boot: 'b', pidns: '1', timens: '1', host: 'h', self: { pid, start: '1' }, granularityMs: 50 }),
+      process: (asked) => ({ exists: !dead.has(asked), start: '1' }),
+    },
+  })
+  /** Does something before a call, as often as it says. */
+  const before = <C extends 'create' | 'read' | 'write' | 'lstat'>({ system: it }: Context, call: C, act: (...args: Parameters<System[C]>) => unknown, times = Infinity) => {
+    const real = it[call] as (...args: any[]) => unknown
+    ;(it as any)[call] = (...args: any[]) => {
+      if (times-- > 0) act(...(args as Parameters<System[C]>))
+      return real(...args)
+    }
+  }
+  const skip = (clock: 'boot' | 'wall' | 'both', ms: number) => {
+    if (clock !== 'wall') skipped.boot += ms
+    if (clock !== 'boot') skipped.wall += ms
+  }
+  const text = () => (fs.existsSync(path) ? fs.readFileSync(path, 'utf8') : undefined)
+  return { path, context, before, skip, dead, text, names: () => fs.readdirSync(join(path, '..')).sort() }
+}
+
+const clocks = ['boot', 'wall', 'both'] as const
+
+describe('two equal readings', () => {
+  test('a renewal that was read torn, in a file that is old, does not cost a living holder its lock', () => {
+    const { path, context, text } = machine()
+    const [holder, judge] = [context(FIRST), context(OTHER)]
+    expect(protocol.acquire(holder, path, request(FIRST, 3_600_000), newWatch()).done).toBe(true)
+    const old = Date.now() / 1000 - 700
+    fs.utimesSync(path, old, old)
+    const whole = text()
+    // The reading before the guard falls into a write: the old mtime, half of the text.
+    const real = judge.system.read
+    let readings = 0
+    judge.system.read = (fd) => (++readings === 1 ? real(fd).slice(0, 60) : real(fd))
+    expect(protocol.acquire(judge, path, request(OTHER), newWatch())).toMatchObject({ done: false, verdict: 'alive' })
+    expect(text()).toBe(whole)
+  })
+
+  test('a lock that is renewed between the judgement and the unlink stays', () => {
+    const { path, context, before, skip, text } = machine()
+    const [holder, judge] = [context(FIRST), context(OTHER)]
+    protocol.acquire(holder, path, { ...request(FIRST), fields: { owner: 'first', ttlMs: 60_000, renews: false } }, newWatch())
+    skip('both', 60_001)
+    // Same token, same text but for the times; the guard is the judge's by now.
+    before(judge, 'lstat', () => fs.writeFileSync(path, encode({ ...JSON.parse(text()!), bootMs: holder.system.clock().boot })), 1)
+    expect(protocol.acquire(judge, path, request(OTHER), newWatch())).toMatchObject({ done: false, verdict: 'alive' })
+    expect(text()).toContain(idOf(FIRST))
+  })
+})
+
+test('a shell that renews by touch(1) between the judgement and the unlink keeps its lock: equal means the mtime, too', () => {
+  const { path, context, before, text } = machine()
+  const judge = context(OTHER)
+  fs.writeFileSync(path, '{"v":1,"owner":"a shell","ttlMs":1000}')
+  const old = Date.now() / 1000 - 120
+  fs.utimesSync(path, old, old)
+  before(judge, 'lstat', () => fs.utimesSync(path, Date.now() / 1000, Date.now() / 1000), 1)
+  expect(protocol.acquire(judge, path, request(OTHER), newWatch())).toMatchObject({ done: false, verdict: 'out-of-sight' })
+  expect(text()).toContain('a shell')
+})
+
+describe.each(clocks)('who is late by the %s clock', (clock) => {
+  test.each([[60_000, 1_900, true], [60_000, 2_100, false], [Infinity, 2_100, false], [1_500, 450, true], [1_500, 600, false]])('between creating a lock (TTL %d) and writing it, by %d ms: has it: %s', (ttl, ms, has) => {
+    const { path, context, before, skip, names } = machine()
+    const slow = context(FIRST)
+    // Its guards are not late: it removes what it was late with.
+    before(slow, 'create', (at) => at === path && skip(clock, ms))
+    const result = protocol.acquire(slow, path, { ...request(FIRST), fields: { owner: 'slow', ttlMs: ttl === Infinity ? undefined : ttl, renews: false } }, newWatch())
+    expect(result.done).toBe(has)
+    if (!has) expect(names()).toEqual([])
+  })
+
+  test.each([[29_000, true], [31_000, false]])('with a guard that it has had for %d ms: unlinks and confirms: %s', (ms, does) => {
+    const { path, context, before, skip, text } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, { ...request(FIRST), fields: { owner: 'first', renews: true } }, newWatch())
+    before(first, 'read', () => skip(clock, ms), 1)
+    expect(protocol.confirm(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: does })
+    protocol.cleanUp(first, newWatch())
+    before(first, 'read', () => skip(clock, ms), 1)
+    expect(protocol.release(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: does })
+    expect(text() === undefined).toBe(does)
+  })
+})
+
+test('an old guard that others replaced is not removed by its first owner', () => {
+  const { path, context, before, skip } = machine()
+  const first = context(FIRST)
+  protocol.acquire(first, path, request(FIRST), newWatch())
+  before(first, 'read', () => {
+    skip('both', 61_000)
+    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+  }, 1)
+  protocol.release(first, path, idOf(FIRST), newWatch())
+  protocol.cleanUp(first, newWatch())
+  expect(fs.readFileSync(path + GUARD_SUFFIX, 'utf8')).toContain(idOf(OTHER))
+})
+
+describe('a renewal', () => {
+  test('that finds its lease over is not believed while somebody has the guard', () => {
+    const { path, context, skip } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, request(FIRST), newWatch())
+    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: true })
+    skip('both', 60_001)
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
+  })
+
+  test('into a file whose mtime stood still for a TTL is not believed either: others judge by that', () => {
+    const { path, context } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, request(FIRST), newWatch())
+    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    const old = Date.now() / 1000 - 61
+    fs.utimesSync(path, old, old)
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
+  })
+
+  test('into a file that no longer is at the path is lost, and the successor is untouched', () => {
+    const { path, context, before } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, request(FIRST), newWatch())
+    before(first, 'write', () => {
+      fs.unlinkSync(path)
+      protocol.acquire(context(OTHER), path, request(OTHER), newWatch())
+    }, 1)
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toBe('lost')
+    expect(fs.readFileSync(path, 'utf8')).toContain(idOf(OTHER))
+  })
+
+  test('under the guard, into a file that a person replaces meanwhile, is lost', () => {
+    const { path, context, before } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, request(FIRST), newWatch())
+    let writes = 0 // of the guard, then of the lock
+    before(first, 'write', () => {
+      if (++writes < 2) return
+      fs.unlinkSync(path)
+      fs.writeFileSync(path, '{"v":1,"owner":"a shell"}')
+    })
+    expect(protocol.confirm(first, path, idOf(FIRST), newWatch())).toBe('lost')
+    expect(fs.readFileSync(path, 'utf8')).toContain('a shell')
+  })
+})
