@@ -51,7 +51,7 @@ export async function releaseLock(resource: string, token: string, options: Plac
 }
 
 /** What {@link inspectLock} found. */
-export interface Inspection extends Place {
+export interface Inspection extends Pick<Place, 'file' | 'lockFile'> {
   /** `stale`: the next who comes gets it. */
   state: 'free' | 'held' | 'stale'
   verdict?: Verdict
@@ -86,14 +86,15 @@ function inspectPlace(place: Place): Inspection {
 }
 
 function inspectionOf(
-  place: Place,
+  { file, lockFile }: Place,
   reading: protocol.Reading,
   { verdict, why, stale, retryAfterMs }: protocol.Judgement,
 ): Inspection {
-  if (reading.kind === 'absent') return { ...place, state: 'free', why: 'there is no lock file' }
+  if (reading.kind === 'absent') return { file, lockFile, state: 'free', why: 'there is no lock file' }
   const runs = (verdict === 'alive' || verdict === 'out-of-sight') && retryAfterMs !== undefined
   return {
-    ...place,
+    file,
+    lockFile,
     state: stale ? 'stale' : 'held',
     verdict,
     why,
@@ -114,8 +115,8 @@ export async function breakLock(resource: string, options: PlaceOptions & { reas
     throw new LockError('EINVAL', 'breakLock needs a reason: say why it is safe')
   const place = findPlace(resource, options)
   const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, place.lockFile))
-  if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
   asLockErrors('break', place, () => breakForeignGuards(place.lockFile))
+  if (reading.kind === 'absent') return inspectionOf(place, reading, judgement)
   const watch = newWatch()
   const result = await run(
     patiently(place, () => asLockErrors('break', place, () => protocol.breakOpen(context, place.lockFile, reading, watch))),
