@@ -115,6 +115,7 @@ export class Holding {
   readonly wanted: Wanted
   #aborter: AbortController | undefined
   #loss: LockError | undefined
+  #isUnconfirmed = false
   readonly #timer: NodeJS.Timeout
   readonly #since: number
 
@@ -168,16 +169,15 @@ export class Holding {
 
   /** Undefined when it is renewed, else who is in the way. Throws when it is lost. */
   tryRenew(): Refusal | undefined {
-    this.#assertNotEnded()
     const { lockFile, request, watch } = this.wanted
-    return this.#take(asLockErrors('renew', this.wanted, () => protocol.renew(context, lockFile, request.id, watch)))
+    const call = this.#isUnconfirmed ? protocol.confirm : protocol.renew
+    return this.#rewrite('renew', () => call(context, lockFile, request.id, watch))
   }
 
   tryBind(process: ProcessStamp): Refusal | undefined {
-    this.#assertNotEnded()
     const { lockFile, request, watch } = this.wanted
-    const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), process] })
-    return this.#take(asLockErrors('bind', this.wanted, () => protocol.confirm(context, lockFile, request.id, watch, add)))
+    const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []).filter(({ pid }) => pid !== process.pid), process] })
+    return this.#rewrite('bind', () => protocol.confirm(context, lockFile, request.id, watch, add))
   }
 
   /** True when it was released, false when it was no longer ours, a refusal when the guard is busy. */
@@ -218,7 +218,7 @@ export class Holding {
   #look(): void {
     const stamp = protocol.look(context, this.wanted.lockFile, this.wanted.request.id)
     if (stamp === 'lost') this.#lose('is gone, or somebody else has it')
-    else if (stamp) this.stamp = stamp
+    else if (stamp && !this.#isUnconfirmed) this.stamp = stamp
   }
 
   #sinceRenewal(): number {
@@ -229,12 +229,17 @@ export class Holding {
     if (this.state !== 'held') this.assertHeld()
   }
 
-  #take(result: ReturnType<typeof protocol.renew>): Refusal | undefined {
+  // Until it is done, the file may already have our new times, which nobody has to respect: then they are no proof, not even to us.
+  #rewrite(doing: string, call: () => ReturnType<typeof protocol.renew>): Refusal | undefined {
+    this.#assertNotEnded()
+    this.#isUnconfirmed = true
+    const result = asLockErrors(doing, this.wanted, call)
     if (result === 'lost') {
       this.#lose('is gone, or somebody else has it')
       throw this.#loss
     }
     if (!result.done) return result
+    this.#isUnconfirmed = false
     this.stamp = result.stamp
     return undefined
   }

@@ -157,7 +157,10 @@ export function wouldRefuse(context: Context, path: string, { adopt }: Request, 
   return judgement.stale || mayAdopt(context, rumour, adopt) ? undefined : refuse(rumour, judgement)
 }
 
-/** Renews the own lock. */
+/**
+ * Renews the own lock. After anything but `done`, only `confirm` may follow: the times in the file may be ours by then, and prove
+ * nothing to us.
+ */
 export function renew(context: Context, path: string, id: string, watch: Watch): Renewal {
   const { system } = context
   const now = system.clock()
@@ -298,7 +301,11 @@ function create(context: Context, path: string, level: number, describe: (at: In
     if (!isGone && stamp) disown(context, stamp.id!, path, level, onTime ? at : undefined)
     throw error
   }
-  if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return { kind: 'created', at, stamp }
+  if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) {
+    // An earlier file with this id, that was late, is gone: this one is not to be cleaned up.
+    context.disowned.delete(stamp.id!)
+    return { kind: 'created', at, stamp }
+  }
   disown(context, stamp.id!, path, level)
   settle(context, stamp.id!, newWatch())
   return { kind: 'late' }
