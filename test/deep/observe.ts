@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs'
+import type { Lock } from 'lockpact'
+
+/** What a holder saw of its own lock: the span in which `held` was true, in milliseconds of the machine's clock. */
+export interface Span {
+  from: number
+  to: number
+  /** `held` was true after the lock file had been found gone, or another's. */
+  robbed: boolean
+}
+
+// CLOCK_MONOTONIC, on Linux one clock for all processes; /proc/uptime has only hundredths.
+const now = () => Number(process.hrtime.bigint()) / 1e6
+
+export function newSpan(): Span {
+  return { from: Infinity, to: -Infinity, robbed: false }
+}
+
+/** Looks once. Time first, file second, `held` last: what is held then was held at that time, and its file was not to go. */
+export function observe(lock: Lock, span: Span): void {
+  const at = now()
+  const isThere = isMine(lock)
+  if (!lock.held) return
+  span.from = Math.min(span.from, at)
+  span.to = Math.max(span.to, at)
+  if (!isThere) span.robbed = true
+}
+
+export function isMine({ lockFile, id }: Lock): boolean {
+  try {
+    return readFileSync(lockFile, 'utf8').includes(id)
+  } catch {
+    return false
+  }
+}
+
+export const overlap = (one: Span, other: Span) => Math.max(one.from, other.from) < Math.min(one.to, other.to)

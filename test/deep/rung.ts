@@ -1,0 +1,194 @@
+/* One rung of a ladder: a climber that strikes itself or is struck, and a contender, in this process, that waits for its lock. */
+import { mkdtempSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { buildSync } from 'esbuild'
+import { acquireLock } from 'lockpact'
+import { type Child, distUrl, sleep, start } from '../support.js'
+import type { Climb } from './climber.js'
+import { newSpan, observe, overlap, type Span } from './observe.js'
+
+export const TTL_MS = 500
+/** How long the climber stays stopped at most, if the contender cannot get in. */
+export interface Pause {
+  atMostMs: number
+}
+
+export interface Rung {
+  climb: Omit<Climb, 'dist' | 'file' | 'ttl'>
+  ttl?: number
+  /** The stamp of a dead holder, which lies there at the start. */
+  deadStamp?: string | undefined
+  pause?: Pause
+  wrap?: (file: string) => string[]
+}
+
+interface Report {
+  outcome: string
+  held: boolean
+  released?: boolean
+  span: Span
+}
+
+export interface Result {
+  struck: boolean
+  /** Something lay there without a stamp when the climber died: then others must watch it for five seconds. */
+  unstamped: boolean
+  /** From the climber's end (or the end of its pause) until the contender was in. */
+  lateMs: number
+  /** From the contender's release until it was done. */
+  releaseMs: number
+  faults: string[]
+  report: Report | undefined
+}
+
+const workshop = realpathSync(mkdtempSync(join(tmpdir(), 'lockpact-deep-')))
+process.on('exit', () => rmSync(workshop, { recursive: true, force: true }))
+
+/** Bundles a TypeScript file of this folder for plain Node: fast to start, and nothing that strace would see besides. */
+export function bundle(name: string): string {
+  const outfile = join(workshop, `${name}.mjs`)
+  buildSync({ entryPoints: [join(import.meta.dirname, `${name}.ts`)], outfile, bundle: true, platform: 'node', format: 'esm', logLevel: 'warning' })
+  return outfile
+}
+
+const climber = bundle('climber')
+
+/** What a process leaves behind that dies holding. */
+export async function stampOfTheDead(): Promise<string> {
+  const file = join(mkdtempSync(join(workshop, 'dead-')), 'f')
+  const body = `const { acquireLockSync } = await import(${JSON.stringify(distUrl)}); const lock = acquireLockSync(${JSON.stringify(file)})
+    process.stdout.write(fs.readFileSync(lock.lockFile, 'utf8'), () => process.kill(process.pid, 'SIGKILL'))`
+  const child = start([process.execPath, '--input-type=module', '-e', `import fs from 'node:fs'; ${body}`])
+  await child.ended
+  return child.out()
+}
+
+export async function climb(rung: Rung): Promise<Result> {
+  const folder = mkdtempSync(join(workshop, 'rung-'))
+  const file = join(folder, 'f')
+  if (rung.deadStamp) writeFileSync(`${file}.lock`, rung.deadStamp)
+  const task: Climb = { dist: distUrl, file, ttl: rung.ttl ?? TTL_MS, ...rung.climb }
+  const child = start([...(rung.wrap?.(file) ?? []), process.execPath, climber, JSON.stringify(task)])
+  await seen(child, /created|struck/)
+  const contender = new Contender(file)
+  const faults: string[] = []
+  const isPaused = rung.pause !== undefined && (await seen(child, /struck/))
+  const resumedAt = isPaused ? await oversleep(child, contender, rung.pause!) : undefined
+  const { code, signal } = await child.ended
+  const freeAt = resumedAt ?? performance.now()
+  const unstamped = readdirSync(folder).some((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size === 0)
+  const report = /^report (.*)$/m.exec(child.out())?.[1]
+  const told = report === undefined ? undefined : (JSON.parse(report) as Report)
+  const { gotInAt, span, releaseMs, released } = await contender.leave()
+  if (!released) faults.push('the contender’s lock was not there any more when it released it')
+  if (span.robbed) faults.push('the contender’s lock file went inside its lease')
+  if (told?.span.robbed) faults.push('the climber’s lock file went inside its lease')
+  if (told && overlap(told.span, span)) faults.push(`two inside their leases: ${JSON.stringify([told.span, span])}`)
+  if (signal !== 'SIGKILL' && (code !== 0 || !told)) faults.push(`the climber failed: ${code} ${signal} ${child.err()}`)
+  // The contender was in and out before the climber died: then it is for the next.
+  if (signal === 'SIGKILL' && gotInAt < freeAt) await (await acquireLock(file, { wait: 8_000 })).release()
+  const left = readdirSync(folder)
+  if (left.length > 0) faults.push(`left behind: ${left.join(', ')}`)
+  const struck = isPaused || signal === 'SIGKILL'
+  return { struck, unstamped, lateMs: gotInAt - freeAt, releaseMs, report: told, faults: faults.map((fault) => `${describe(child, rung)}: ${fault}`) }
+}
+
+const describe = (child: Child, { climb }: Pick<Rung, 'climb'>) => `${climb.steps.join(' ')}, ${JSON.stringify(climb.strike)} ${/struck.*/.exec(child.out())?.[0] ?? ''}`
+
+/**
+ * The other way round: the climber recovers a lock whose lease is over, and is stopped meanwhile; the holder, which lives in this
+ * process, wakes and renews late. `renewed`: it got its lease back.
+ */
+export async function climbBesideSleeper(climb: Rung['climb']): Promise<{ struck: boolean; renewed: boolean; faults: string[] }> {
+  const folder = mkdtempSync(join(workshop, 'rung-'))
+  const file = join(folder, 'f')
+  const lock = await acquireLock(file, { ttl: TTL_MS, renew: false })
+  await sleep(TTL_MS + 60)
+  const task: Climb = { dist: distUrl, file, ttl: TTL_MS, ...climb }
+  const child = start([process.execPath, climber, JSON.stringify(task)])
+  const struck = await seen(child, /struck/)
+  const span = newSpan()
+  // Stopped with the guard in its hand, the climber keeps the holder waiting: then it wakes first.
+  const renewal = lock.renew().then(() => true, () => false)
+  const wakes = sleep(250).then(() => child.process.kill('SIGCONT'))
+  // It is not to believe before it is told, either.
+  for (let looks = 0; looks < 120; looks++) {
+    observe(lock, span)
+    await sleep(3)
+  }
+  const renewed = await renewal
+  await Promise.all([wakes, lock.release().catch(() => false)])
+  const { code } = await child.ended
+  const told = JSON.parse(/^report (.*)$/m.exec(child.out())?.[1] ?? 'null') as Report | null
+  const faults: string[] = []
+  if (span.robbed) faults.push('the holder’s lock file went inside its lease')
+  if (told?.span.robbed) faults.push('the climber’s lock file went inside its lease')
+  if (told && overlap(told.span, span)) faults.push('two inside their leases')
+  if (code !== 0 || !told) faults.push(`the climber failed: ${child.err()}`)
+  if (readdirSync(folder).length > 0) faults.push(`left behind: ${readdirSync(folder).join(', ')}`)
+  return { struck, renewed, faults: faults.map((fault) => `${describe(child, { climb })}: ${fault}`) }
+}
+
+/** Whether the climber says so before it ends. */
+async function seen(child: Child, words: RegExp): Promise<boolean> {
+  let over = false
+  void child.ended.then(() => (over = true))
+  while (!over && !words.test(child.out())) await sleep(1)
+  return words.test(child.out())
+}
+
+// Longer than the TTL in any case; then until the contender is in, or cannot get in.
+async function oversleep(child: Child, contender: Contender, { atMostMs }: Pause): Promise<number> {
+  await sleep(TTL_MS * 1.3)
+  await Promise.race([contender.isIn, sleep(atMostMs - TTL_MS * 1.3)])
+  child.process.kill('SIGCONT')
+  return performance.now()
+}
+
+/** Waits for the lock, holds it under observation, and leaves when it is told, but not before it has stayed for a while. */
+class Contender {
+  readonly span = newSpan()
+  readonly isIn: Promise<void>
+  #gotInAt = 0
+  #isToLeave = false
+  readonly #left: Promise<{ releaseMs: number; released: boolean }>
+
+  constructor(file: string) {
+    let tell = () => {}
+    this.isIn = new Promise((resolve) => (tell = resolve))
+    this.#left = this.#run(file, tell)
+  }
+
+  async #run(file: string, tell: () => void) {
+    const lock = await acquireLock(file, { ttl: TTL_MS, wait: 30_000, owner: 'contender' })
+    this.#gotInAt = performance.now()
+    tell()
+    // Long enough that an overslept climber meets it; not for ever, as a climber may wait for the lock.
+    for (let looks = 0; looks < 50 || (!this.#isToLeave && looks < 250); looks++) {
+      observe(lock, this.span)
+      await sleep(4)
+    }
+    observe(lock, this.span)
+    const before = performance.now()
+    const released = await lock.release()
+    return { releaseMs: performance.now() - before, released }
+  }
+
+  async leave() {
+    this.#isToLeave = true
+    const left = await this.#left
+    return { ...left, gotInAt: this.#gotInAt, span: this.span }
+  }
+}
+
+/** Calls `rung` for 1, 2, 3 … until one survives; several at a time, as they mostly wait. */
+export async function upwards(width: number, rung: (number: number) => Promise<boolean>): Promise<void> {
+  let number = 0
+  let survived = false
+  const worker = async () => {
+    while (!survived && number < 200) if (!(await rung(++number))) survived = true
+  }
+  await Promise.all(Array.from({ length: width }, worker))
+  if (!survived) throw new Error('nobody survived 200 rungs')
+}

@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config'
+
+/** `npm run test:deep`: minutes, not seconds, on real processes. */
+export default defineConfig({
+  test: {
+    root: import.meta.dirname,
+    include: ['**/*.deep.ts'],
+    testTimeout: 600_000,
+    pool: 'forks',
+    // They measure when somebody gets in: one at a time.
+    maxWorkers: 1,
+    fileParallelism: false,
+  },
+})
