@@ -65,7 +65,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'late publish accepted',
-    changes: [['if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) return', 'return']],
+    changes: [['if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) {', '{']],
     worlds: () => [two('free', ['ten'], LONG)],
   },
   {
