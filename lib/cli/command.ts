@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { type Duration, fs, inspectLock, isLockError, LockError, plain, show, toMs } from '../core/index.js'
+import { type Duration, fs, isLockError, locate, LockError, plain, show, toMs } from '../core/index.js'
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -169,7 +169,7 @@ export function byToken(values: Values): { token: string; options: { lockFile?: 
 
 /** The absolute names that a resource has in `--json`. */
 export function placeOf(resource: string, options: { lockFile?: string }): { file: string; lockFile: string } {
-  const { file, lockFile } = inspectLock(resource, options)
+  const { file, lockFile } = locate(resource, options.lockFile)
   return { file, lockFile }
 }
 

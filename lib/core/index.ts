@@ -19,7 +19,7 @@ export {
   sweepLocks,
 } from './manage.js'
 export { describeHold, describeHolder } from './message.js'
-export { LOCK_FILE } from './resource.js'
+export { LOCK_FILE, locate } from './resource.js'
 export type { ProcessStamp, Stamp } from './stamp.js'
 export { fs, relative, resolve } from './system.js'
 export { forPeople, plain, quoted, show } from './text.js'
