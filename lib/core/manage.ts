@@ -50,6 +50,24 @@ export async function releaseLock(resource: string, token: string, options: Plac
   if (!result.released) throw notAcquired(place)
 }
 
+/** A lock as one of its co-owners knows it. */
+export interface Held extends Place {
+  token: string
+}
+
+/**
+ * Does what cannot be undone, such as rename(2), while nobody can take any of these locks from us. `act` must be short.
+ * Rejects with `ECOMPROMISED` when one is not ours any more, `ELOCKED` when a guard stays busy for six seconds, or the system's code.
+ */
+export async function commitUnder([lock, ...others]: Held[], act: () => void): Promise<void> {
+  const attempt = (at: Held, rest: Held[]): true | protocol.Refusal => {
+    const result = protocol.commit(context, at.lockFile, system.id(at.token), newWatch(), () => (rest[0] ? attempt(rest[0], rest.slice(1)) : (act(), true as const)))
+    if (result === 'lost') throw new LockError('ECOMPROMISED', `the lock of ${at.file} was lost; nothing was changed`, { file: at.file })
+    return result
+  }
+  await run(patiently(lock!, () => asLockErrors('change', lock!, () => attempt(lock!, others))))
+}
+
 /** What {@link inspectLock} found. */
 export interface Inspection extends Pick<Place, 'file' | 'lockFile'> {
   /** `stale`: the next who comes gets it. */

@@ -18,6 +18,7 @@ import type { Instant, Machine, System } from './system.js'
  *   acquire        create(L). It exists: held, refuse; stale, remove(L), and create(L) before letting go of the guard
  *   renew          open L, mine? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
  *   confirm        under the guard: open L, mine? write
+ *   commit         under the guard: read L, mine? do what cannot be undone (the guard is younger than half a minute)
  *   release        remove(L, "the id is mine")
  *   adopt          acquire, where "this id, and its process is not seen to live" counts as stale
  *   bind           confirm, with one more process
@@ -204,6 +205,14 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
     } finally {
       system.close(fd)
     }
+  })
+}
+
+/** Does what cannot be undone, such as rename(2), while nobody can take the lock from us. `act` must be short. */
+export function commit<T>(context: Context, path: string, id: string, watch: Watch, act: () => T): T | Refusal | 'lost' {
+  return underGuard<T | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {
+    if (!isMine(read(context, path), id)) return 'lost'
+    return isOld(context.system, guard) ? tooOld(guard) : act()
   })
 }
 
