@@ -3,10 +3,16 @@
  * The command is split, so that it loads what it needs. esbuild comes with tsx.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
 import { buildSync } from 'esbuild'
+
+const PUBLIC = ['index', 'files', 'work']
+const LAYERS = ['core', 'files', 'work']
 
 const common = {
   bundle: true,
+  // Its readers have the sources and the docstrings; the package stays small.
+  minify: true,
   platform: 'node',
   format: 'esm',
   target: 'node20.19',
@@ -14,20 +20,43 @@ const common = {
   outdir: 'dist',
   logLevel: 'warning',
 }
-buildSync({ ...common, entryPoints: ['dist/js/core/index.js'] })
-buildSync({ ...common, entryPoints: ['dist/js/index.js'], external: ['./core/index.js'] })
-buildSync({
-  ...common,
-  entryPoints: ['dist/js/cli/main.js'],
-  external: ['../core/index.js'],
-  splitting: true,
-  outbase: 'dist/js/cli',
-  outdir: 'dist/cli',
-})
+const doors = (folder) => LAYERS.map((layer) => `${folder}/${layer}/index.js`)
+
+for (const layer of LAYERS) buildSync({ ...common, entryPoints: [`dist/js/${layer}/index.js`], external: doors('..') })
+buildSync({ ...common, entryPoints: PUBLIC.map((name) => `dist/js/${name}.js`), external: doors('.') })
+buildSync({ ...common, entryPoints: ['dist/js/cli/main.js'], external: doors('..'), splitting: true, outbase: 'dist/js/cli', outdir: 'dist/cli' })
 rmSync('dist/js', { recursive: true })
 
-// The names of the sources are comments too.
-for (const name of readdirSync('dist', { recursive: true })) {
-  const path = `dist/${name}`
-  if (path.endsWith('.js')) writeFileSync(path, readFileSync(path, 'utf8').replace(/^\/\/ dist\/js\/.*\n/gm, ''))
+/*
+ * Types: a name that comes through a door comes from its module, and what no public name needs is not shipped.
+ */
+const FROM_DOOR = /^(import|export)( type)? \{ ([^}]*) \} from '(\.[^']*\/index\.js)';$/gm
+
+const declared = readdirSync('dist', { recursive: true }).filter((name) => name.endsWith('.d.ts'))
+const typesOf = Object.fromEntries(declared.map((name) => [name, readFileSync(join('dist', name), 'utf8')]))
+const moduleOf = (name, from) => join(dirname(name), from).replace(/\.js$/, '.d.ts')
+
+/** Which module has each name of a door. */
+function origins(door) {
+  const list = [...typesOf[door].matchAll(/export (?:type )?\{ ([^}]*) \} from '([^']*)'/g)]
+  return new Map(list.flatMap(([, names, from]) => names.split(', ').map((name) => [name.replace(/^type /, ''), moduleOf(door, from)])))
 }
+
+function direct(name) {
+  return typesOf[name].replace(FROM_DOOR, (_, verb, type, names, from) => {
+    const modules = origins(moduleOf(name, from))
+    const line = (each) => `${verb}${type ?? ''} { ${each} } from './${relative(dirname(name), modules.get(each.replace(/^type /, ''))).replace(/\.d\.ts$/, '.js')}';`
+    return names.split(', ').map(line).join('\n').replaceAll("'./../", "'../")
+  })
+}
+
+const needed = new Set()
+function need(name) {
+  if (needed.has(name)) return
+  needed.add(name)
+  const text = direct(name)
+  writeFileSync(join('dist', name), text)
+  for (const [, from] of text.matchAll(/from '(\.[^']*)'|import\("(\.[^"]*)"\)/g)) need(moduleOf(name, from))
+}
+for (const name of PUBLIC) need(`${name}.d.ts`)
+for (const name of declared) if (!needed.has(name)) rmSync(join('dist', name))

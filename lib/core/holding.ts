@@ -1,4 +1,5 @@
 import { LockError } from './error.js'
+import type { LockEvent } from './event.js'
 import { ExitWatch } from './exit.js'
 import { machineError } from './message.js'
 import * as protocol from './protocol.js'
@@ -6,26 +7,6 @@ import { type Context, newWatch, type Refusal, type Watch } from './protocol.js'
 import type { Place } from './resource.js'
 import { MAX_PROCESSES, type ProcessStamp, type Stamp } from './stamp.js'
 import { sleepSync, system } from './system.js'
-
-/** What happened to a lock, for `onEvent`. What a listener throws is dropped. */
-export interface LockEvent {
-  /**
-   * | type | `ms` | `holder` |
-   * | --- | --- | --- |
-   * | `waiting`, once | | who has it |
-   * | `acquired` | waited | a dead or expired one that it was recovered from |
-   * | `refused` | waited | who has it |
-   * | `lost`, `released` | held | |
-   * | `stuck`: it cannot be released now, which is tried again in the background | held | |
-   */
-  type: 'waiting' | 'acquired' | 'refused' | 'lost' | 'released' | 'stuck'
-  file: string
-  lockFile: string
-  owner?: string | undefined
-  holder?: Stamp | undefined
-  /** Milliseconds. */
-  ms?: number
-}
 
 /** What somebody wants to hold. */
 export interface Wanted extends Place {

@@ -3,11 +3,14 @@
  * millisecond at start; the public names among these are in `lib/index.ts`.
  */
 export { type Duration, toMs } from './duration.js'
-export { isLockError, LockError, type LockErrorFacts, type Verdict } from './error.js'
-export type { LockEvent } from './holding.js'
+export { isLockError, LockError, type LockErrorFacts, systemCode, type Verdict } from './error.js'
+export type { LockEvent } from './event.js'
+export { bindLease, idOf, judgeLease, newLease, processOf, renewLease } from './lease.js'
 export { acquireLock, acquireLockSync, type AcquireOptions, Lock, LockSync, withLock } from './lock.js'
 export {
   breakLock,
+  commitUnder,
+  type Held,
   inspectLock,
   inspectLockFile,
   type Inspection,
@@ -17,9 +20,11 @@ export {
   renewLock,
   type Swept,
   sweepLocks,
+  sweepOne,
 } from './manage.js'
-export { describeHold, describeHolder } from './message.js'
-export { LOCK_FILE, locate } from './resource.js'
-export type { ProcessStamp, Stamp } from './stamp.js'
-export { fs, relative, resolve } from './system.js'
+export { describeHold, describeHolder, machineError } from './message.js'
+export { checkPath, LOCK_FILE, locate, type Place, workspace } from './resource.js'
+export { checkLabels, type ProcessStamp, type Stamp } from './stamp.js'
+export { basename, crypto, dirname, fs, isAbsolute, join, relative, resolve, sep } from './system.js'
 export { forPeople, plain, quoted, show } from './text.js'
+export { Doorbell, pollDelay } from './wait.js'

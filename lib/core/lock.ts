@@ -1,11 +1,12 @@
 import { type Duration, toMs } from './duration.js'
 import { LockError, systemCode } from './error.js'
-import { asLockErrors, Holding, type LockEvent, isHeldHere, obtain, sleepBlocking, type Wanted } from './holding.js'
-import { isDead } from './liveness.js'
+import type { LockEvent } from './event.js'
+import { asLockErrors, Holding, isHeldHere, obtain, sleepBlocking, type Wanted } from './holding.js'
+import { processOf } from './lease.js'
 import { refusalError } from './message.js'
 import { newWatch, type Refusal } from './protocol.js'
 import { locate } from './resource.js'
-import { checkLabels, isPid, type ProcessStamp, type Stamp } from './stamp.js'
+import { checkLabels, type Stamp } from './stamp.js'
 import { dirname, fs, system } from './system.js'
 import { show } from './text.js'
 import { Doorbell, patiently, pollDelay, run, runSync } from './wait.js'
@@ -90,12 +91,6 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted 
     }
   }
   return { ...place, detached, token, request, tell, watch: newWatch(), waitMs: toMs(wait, 'wait'), started: system.clock().boot }
-}
-
-function processOf(pid: unknown): ProcessStamp {
-  if (!isPid(pid) || isDead(system, { pid }, true))
-    throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
-  return { pid, start: system.process(pid).start }
 }
 
 function checkOptions(options: AcquireOptions): void {
@@ -226,6 +221,7 @@ export async function withLock<T>(
 // ---- held ----
 
 abstract class BaseLock {
+  /** @internal */
   protected readonly holding: Holding
 
   /** @internal */

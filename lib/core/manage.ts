@@ -59,13 +59,16 @@ export interface Held extends Place {
  * Does what cannot be undone, such as rename(2), while nobody can take any of these locks from us. `act` must be short.
  * Rejects with `ECOMPROMISED` when one is not ours any more, `ELOCKED` when a guard stays busy for six seconds, or the system's code.
  */
-export async function commitUnder([lock, ...others]: Held[], act: () => void): Promise<void> {
-  const attempt = (at: Held, rest: Held[]): true | protocol.Refusal => {
-    const result = protocol.commit(context, at.lockFile, system.id(at.token), newWatch(), () => (rest[0] ? attempt(rest[0], rest.slice(1)) : (act(), true as const)))
-    if (result === 'lost') throw new LockError('ECOMPROMISED', `the lock of ${at.file} was lost; nothing was changed`, { file: at.file })
+export async function commitUnder(locks: Held[], act: () => void): Promise<void> {
+  const watches = locks.map(() => newWatch())
+  const attempt = (level: number): protocol.Refusal | undefined => {
+    const lock = locks[level]
+    if (!lock) return void act()
+    const result = protocol.commit(context, lock.lockFile, system.id(lock.token), watches[level]!, () => attempt(level + 1))
+    if (result === 'lost') throw new LockError('ECOMPROMISED', `the lock of ${lock.file} was lost; nothing was changed`, { file: lock.file })
     return result
   }
-  await run(patiently(lock!, () => asLockErrors('change', lock!, () => attempt(lock!, others))))
+  await run(patiently(locks[0]!, () => asLockErrors('change', locks[0]!, () => attempt(0))))
 }
 
 /** What {@link inspectLock} found. */
@@ -181,7 +184,7 @@ const LEFT_OUT = new Set(['node_modules', '.git'])
 export async function sweepLocks(folder: string, options: { dryRun?: boolean } = {}): Promise<Swept[]> {
   checkOptions(options)
   const swept: Swept[] = []
-  for (const lockFile of await lockFilesBelow(folder)) swept.push(...sweepOne(lockFile, options.dryRun === true))
+  for (const lockFile of await lockFilesBelow(folder)) swept.push(...sweepOne(lockFile, options.dryRun))
   return swept
 }
 
@@ -204,7 +207,8 @@ export async function lockFilesBelow(folder: string): Promise<string[]> {
   return found.sort()
 }
 
-function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
+/** The same for one lock file or guard. */
+export function sweepOne(lockFile: string, dryRun = false): Swept[] {
   const level = levelOf(lockFile)
   const place = { file: lockFile, lockFile }
   const { reading, judgement } = asLockErrors('read', place, () => protocol.inspect(context, lockFile, level))
@@ -229,7 +233,7 @@ function sweepOne(lockFile: string, dryRun: boolean): Swept[] {
 
 // How many guards deep; a lock file that somebody named so himself is at the bottom.
 function levelOf(path: string): number {
-  return (/(?<=\.lock)((?:\.guard)*)$/.exec(path)?.[1] ?? '').length / GUARD_SUFFIX.length
+  return (LOCK_FILE.exec(path)?.[2] ?? '').length / GUARD_SUFFIX.length
 }
 
 function byToken(resource: string, token: string, options: PlaceOptions): { place: Place; id: string } {

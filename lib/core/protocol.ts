@@ -125,8 +125,7 @@ export function acquire(context: Context, path: string, request: Request, watch:
   const { id, adopt, fields } = request
   const take = () =>
     create(context, path, 0, (at, fd) => ({
-      ...origin(context.system.machine(), id, fields, at),
-      ...times(at, fields.ttlMs),
+      ...newStamp(context.system, id, fields, at),
       fence: Math.floor(context.system.stat(fd).mtimeMs * 1000),
     }))
   const judge: Judge = (reading, fileClock) => {
@@ -195,10 +194,7 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
       const before = system.stat(fd).regular ? stampIn(decode(system.read(fd))) : undefined
       const stamp = before?.id === id ? change(before) : undefined
       if (!stamp) return 'lost'
-      const here = system.machine()
-      const renewed = { ...stamp, ...(stamp.processes?.length ? {} : place(here)), ...times(now, stamp.ttlMs) }
-      // A co-owner of the token elsewhere: its boot clock means nothing where the holder's processes are.
-      if (!sameClock(here, renewed)) delete renewed.bootMs
+      const renewed = renewedStamp(system, stamp, now)
       system.write(fd, encode(renewed))
       if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'
       return isOld(system, guard) ? tooOld(guard) : { done: true, stamp: renewed }
@@ -270,6 +266,20 @@ export function cleanUp(context: Context, watch: Watch): void {
     }
   }
   if (stuck[0]) throw stuck[0].error
+}
+
+/** What somebody writes who gets something now. */
+export function newStamp(system: System, id: string, fields: Request['fields'], at: Instant): Stamp {
+  return { ...origin(system.machine(), id, fields, at), ...times(at, fields.ttlMs) }
+}
+
+/** What a holder, or a co-owner of its token, writes in place of a stamp when its lease begins anew. */
+export function renewedStamp(system: System, stamp: Stamp, at: Instant): Stamp {
+  const here = system.machine()
+  const renewed = { ...stamp, ...(stamp.processes?.length ? {} : place(here)), ...times(at, stamp.ttlMs) }
+  // A co-owner elsewhere: its boot clock means nothing where the holder's processes are.
+  if (!sameClock(here, renewed)) delete renewed.bootMs
+  return renewed
 }
 
 /** Milliseconds for which the holder may believe in its lease; at 0 it is over. */
@@ -434,7 +444,8 @@ function settle(context: Context, id: string, watch: Watch): void {
 
 // ---- judge ----
 
-function judgeLock(context: Context, reading: Reading, watch: Watch, fileClock?: number): Judgement {
+/** Whether a lock is stale; `fileClock`: now, by the clock that gave the reading its time. */
+export function judgeLock(context: Context, reading: Reading, watch: Watch, fileClock?: number): Judgement {
   const now = context.system.clock().boot
   // Not known yet: a rumour that is good enough to look again under the guard, which shows the file system's clock.
   const age = (fileClock ?? now + (watch.fileClock ?? Infinity)) - reading.mtimeMs

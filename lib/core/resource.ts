@@ -12,8 +12,8 @@ export interface Place {
   given?: boolean
 }
 
-/** What lock files and guards end in. */
-export const LOCK_FILE = /\.lock(\.guard)*$/
+/** What lock files, inner locks (of work that goes on under a lock) and their guards end in. */
+export const LOCK_FILE = /\.lock(\.inner)?((\.guard)*)$/
 
 const NAME = 'name:'
 const PART = '::'
@@ -109,7 +109,7 @@ export function workspace(): string {
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     if (fs.existsSync(join(folder, '.lockpact'))) return folder
     if (folder === dirname(folder)) {
-      const advice = 'make one where the shared files are (mkdir .lockpact), or set LOCKPACT_DIR'
+      const advice = 'run lockpact init where the shared files are, or set LOCKPACT_DIR'
       throw new LockError('EINVAL', `no .lockpact folder here or above (${process.cwd()}): ${advice}`)
     }
   }

@@ -125,7 +125,7 @@ function sha256(text: string): string {
   return hash ? hash('sha256', text, 'hex') : createHash('sha256').update(text).digest('hex')
 }
 
-function crypto() {
+export function crypto() {
   return process.getBuiltinModule('node:crypto')
 }
 

@@ -1,0 +1,158 @@
+import type { BigIntStats } from 'node:fs'
+import { commitUnder, crypto, dirname, type Duration, fs, LockError, show } from '../core/index.js'
+import { asFileErrors, type HeldFile, holdFile, type HoldOptions, openIfThere } from './hold.js'
+
+/** Options of {@link updateFile}. */
+export interface UpdateOptions extends HoldOptions {
+  /** SHA-256 (hex) of the text that the change was made for; a missing file has that of the empty text. */
+  ifHash?: string | undefined
+  /** Wait until the disk has it. Default true. */
+  fsync?: boolean | undefined
+}
+
+/** What {@link updateFile} did. */
+export interface Updated {
+  /** Absolute, without symbolic links. */
+  file: string
+  text: string
+  /** SHA-256 of the text, in hex. */
+  hash: string
+  changed: boolean
+}
+
+/**
+ * Reads a text file, changes it, and replaces it in one step, under its lock: whoever reads it sees the old text or the new one, also
+ * when this process is killed. The mode is kept, symbolic links are followed, a missing file is created.
+ *
+ * `change` gets the text (empty when there is no file) and whether there is one; it gives the new text, or undefined to leave the file
+ * as it is. What it throws is passed on, and nothing is changed.
+ *
+ * Rejects with `ELOCKED` (somebody has it), `ESTALE` (not the text of `ifHash`; or somebody wrote to it without its lock meanwhile),
+ * `ECOMPROMISED` (the lock was lost meanwhile), `EINVAL` (no text file), or the system's code. Then nothing is changed.
+ *
+ * @example
+ * await updateFile('memory/roster.md', (text) => text.replace('- [ ] presence', '- [x] presence'), { owner: 'hourly' })
+ */
+export async function updateFile(file: string, change: (text: string, exists: boolean) => string | undefined | Promise<string | undefined>, options: UpdateOptions = {}): Promise<Updated> {
+  if (typeof change !== 'function') throw new LockError('EINVAL', 'updateFile needs a function that gives the new text: updateFile(file, (text) => …)')
+  const { ifHash } = options
+  if (ifHash !== undefined && !/^[0-9a-f]{64}$/.test(ifHash)) throw new LockError('EINVAL', `ifHash must be 64 hex digits, not ${show(ifHash)}`)
+  let before = ''
+  let after: string | undefined
+  const path = await replaceFile(
+    file,
+    async (bytes, path) => {
+      before = textOf(bytes, path)
+      if (ifHash !== undefined && ifHash !== hashOf(before))
+        throw new LockError('ESTALE', `${path} is not what you have read: its hash is ${hashOf(before)}; read it again`, { file: path })
+      after = await change(before, bytes !== undefined)
+      if (after !== undefined && typeof after !== 'string') throw new LockError('EINVAL', `the new text must be a text, not ${show(after)}`)
+      return after
+    },
+    options,
+  )
+  const text = after ?? before
+  return { file: path, text, hash: hashOf(text), changed: after !== undefined }
+}
+
+/** SHA-256 of a text, in hex, as {@link updateFile} compares it; the same as `sha256sum` prints for the file. */
+export function hashOf(text: string): string {
+  return crypto().createHash('sha256').update(text).digest('hex')
+}
+
+/**
+ * The same with bytes, without hashes; gives the path. `change` gets undefined when there is no file; an unchanged text is not written.
+ */
+export function replaceFile(file: string, change: (bytes: Buffer | undefined, path: string) => string | undefined | Promise<string | undefined>, options: HoldOptions & { fsync?: boolean | undefined; lockTtl?: Duration }): Promise<string> {
+  return holdFile(file, options, (held) =>
+    asFileErrors('change', held.path, async () => {
+      const { bytes, facts } = read(held.path)
+      const text = await change(bytes, held.path)
+      const next = text === undefined ? undefined : Buffer.from(text)
+      if (next && !bytes?.equals(next)) await replace(held, next, facts, options.fsync ?? true)
+      return held.path
+    }),
+  )
+}
+
+/** Bytes as a text. Throws `EINVAL` rather than lose what is not UTF-8. */
+export function textOf(bytes: Buffer | undefined, path: string): string {
+  try {
+    return bytes === undefined ? '' : new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    throw new LockError('EINVAL', `${path} is not UTF-8 text; it was left as it is`, { file: path })
+  }
+}
+
+interface Facts {
+  mode: number
+  uid: number
+  gid: number
+  /** Changes with every write. */
+  version: string | undefined
+}
+
+function read(path: string): { bytes: Buffer | undefined; facts: Facts | undefined } {
+  const fd = openIfThere(path, fs.constants.O_RDONLY)
+  if (fd === undefined) return { bytes: undefined, facts: undefined }
+  try {
+    const stats = fs.fstatSync(fd)
+    if (!stats.isFile()) throw new LockError('EINVAL', `${path} is not a regular file${stats.isDirectory() ? ' but a folder' : ''}`, { file: path })
+    const { mode, uid, gid } = stats
+    const version = versionOf(fs.fstatSync(fd, { bigint: true }))
+    return { bytes: fs.readFileSync(fd), facts: { mode, uid, gid, version } }
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function versionOf(stats: BigIntStats | undefined): string | undefined {
+  return stats && `${stats.ino} ${stats.size} ${stats.mtimeNs}`
+}
+
+async function replace({ path, locks, besides }: HeldFile, text: Buffer, facts: Facts | undefined, fsync: boolean): Promise<void> {
+  const next = besides('.tmp')
+  try {
+    const fd = fs.openSync(next, 'wx', facts ? facts.mode & 0o777 : 0o666)
+    try {
+      if (facts) keepOwner(fd, facts)
+      fs.writeFileSync(fd, text)
+      if (fsync) fs.fsyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+    await commitUnder(locks, () => {
+      if (versionOf(fs.statSync(path, { bigint: true, throwIfNoEntry: false })) !== facts?.version)
+        throw new LockError('ESTALE', `somebody wrote to ${path} without its lock while it was being changed; nothing was changed, try again`, { file: path })
+      fs.renameSync(next, path)
+    })
+  } catch (error) {
+    fs.rmSync(next, { force: true })
+    throw error
+  }
+  if (fsync) syncFolder(dirname(path))
+}
+
+// The mask of this process must not take away what the file had.
+function keepOwner(fd: number, { mode, uid, gid }: Facts): void {
+  const { uid: ours, gid: group } = fs.fstatSync(fd)
+  try {
+    if (uid !== ours || gid !== group) fs.fchownSync(fd, uid, gid)
+  } catch {
+    // Only root gives files away.
+  }
+  fs.fchmodSync(fd, mode & 0o7777)
+}
+
+function syncFolder(folder: string): void {
+  try {
+    const fd = fs.openSync(folder, 'r')
+    try {
+      fs.fsyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  } catch {
+    // Not every system syncs folders (Windows); the text itself is on the disk.
+  }
+}

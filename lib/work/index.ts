@@ -1,0 +1,6 @@
+/* The door of this room: what the layers above may use; the public names among these are in `lib/work.ts`. */
+export { type ConflictError, type DeclareOptions, declareWrites, type Intent, type IntentState, listIntents, renewWrites, withdrawWrites } from './declare.js'
+export { bindSlot, completeSlot, type EndOptions, failSlot, freeSlot, gate, type GateOptions, type Go, listSlots, renewSlot, type Skip, type SlotOptions, type SlotState } from './gate.js'
+export type { Conflict, Policy } from './intents.js'
+export type { Outcome, Recovered } from './slot.js'
+export { findWorkspace, FOLDER, initWorkspace, logEvent, readEvents, type WorkEvent, type Workspace } from './workspace.js'

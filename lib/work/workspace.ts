@@ -1,0 +1,270 @@
+import { acquireLockSync, checkPath, fs, isAbsolute, join, locate, LockError, machineError, relative, resolve, sep, show, systemCode, workspace } from '../core/index.js'
+import { archiveOf, replaceFile, shift, textOf } from '../files/index.js'
+
+/*
+ * A workspace: the folder with `.lockpact/` in it, which keeps
+ *
+ *     slots.json, intents.json       documents: one line for each entry, a `rev` that counts their changes
+ *     events.jsonl, events.1.jsonl   what happened; the newest last
+ *     config.json                    a person's; only read
+ *     locks/                         lock files of free names
+ */
+
+export const FOLDER = '.lockpact'
+
+/** What {@link initWorkspace} did. */
+export interface Workspace {
+  /** Absolute, without symbolic links. */
+  dir: string
+  created: boolean
+}
+
+/**
+ * Makes a folder a workspace: creates `.lockpact/` in it, with a `.gitignore` of its own. Harmless where there is one.
+ * Throws the system's code.
+ *
+ * @example initWorkspace('.')
+ */
+export function initWorkspace(dir: string): Workspace {
+  checkPath('dir', dir)
+  const folder = join(resolve(dir), FOLDER)
+  try {
+    const created = fs.mkdirSync(folder, { recursive: true }) !== undefined
+    const ignore = join(folder, '.gitignore')
+    if (!fs.existsSync(ignore)) fs.writeFileSync(ignore, '# The state of one machine.\n*\n')
+    return { dir: fs.realpathSync.native(resolve(dir)), created }
+  } catch (error) {
+    throw machineError('make a workspace of', { file: dir }, error)
+  }
+}
+
+/** The workspace of a call: `dir`, else `LOCKPACT_DIR`, else the nearest above the working folder. Throws `EINVAL` when there is none. */
+export function findWorkspace(dir: string | undefined): string {
+  if (dir !== undefined && (typeof dir !== 'string' || dir === '')) throw new LockError('EINVAL', `dir must be a folder, not ${show(dir)}`)
+  const root = dir === undefined ? workspace() : resolve(dir)
+  if (!fs.statSync(join(root, FOLDER), { throwIfNoEntry: false })?.isDirectory())
+    throw new LockError('EINVAL', `${root} is no workspace, it has no ${FOLDER} folder: run lockpact init there`)
+  return fs.realpathSync.native(root)
+}
+
+/**
+ * A path as the documents keep it: relative to the workspace, with slashes, without links and dots. A relative one is relative to
+ * `dir` where that is given, else to the working folder. Throws `EINVAL` for what is outside.
+ */
+export function pathIn(root: string, path: unknown, dir: string | undefined): string {
+  if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `a path must be a text that is not empty, not ${show(path)}`)
+  if (path.startsWith('name:')) return locate(path).file
+  const { file } = locate(dir === undefined || isAbsolute(path) ? path : resolve(dir) + sep + path)
+  const inside = relative(root, file)
+  if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
+    throw new LockError('EINVAL', `${show(path)} is outside of the workspace ${root}`, { file })
+  return inside === '' ? '.' : inside.replaceAll(sep, '/')
+}
+
+/** The settings of `config.json`. Throws `EINVAL` when it cannot be read as such. */
+export function readConfig(root: string): { policy?: unknown } {
+  const path = join(root, FOLDER, 'config.json')
+  let text: string
+  try {
+    text = fs.readFileSync(path, 'utf8')
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return {}
+    throw machineError('read', { file: path }, error)
+  }
+  try {
+    const config: unknown = JSON.parse(text)
+    if (typeof config === 'object' && config !== null) return config
+  } catch (error) {
+    throw new LockError('EINVAL', `${path} is not JSON: ${(error as Error).message}`, { file: path })
+  }
+  throw new LockError('EINVAL', `${path} must hold one JSON object`, { file: path })
+}
+
+// ---- documents ----
+
+/** Which document, and what its entries look like. */
+export interface Kind<E extends object> {
+  name: string
+  isEntry(value: object): boolean
+  /** Never in there; for the type. */
+  example?: E
+}
+
+/** The documents are small and everybody's: who is suspended with one of their locks is soon followed. */
+const WAITING = { wait: '15s', lockTtl: '5s', fsync: false } as const
+
+/** The entries as they are now, without waiting for anybody. A damaged document is dealt with when it is changed. */
+export function readDocument<E extends object>(root: string, kind: Kind<E>): E[] {
+  const path = pathOf(root, kind)
+  let bytes: Buffer
+  try {
+    bytes = fs.readFileSync(path)
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return []
+    throw machineError('read', { file: path }, error)
+  }
+  return parse(bytes, path, kind)?.entries ?? []
+}
+
+/**
+ * Changes a document in one step: `decide` gives its new entries, or undefined to leave them. One that cannot be parsed is moved
+ * aside and begun anew.
+ */
+export async function changeDocument<E extends object>(root: string, kind: Kind<E>, decide: (entries: E[]) => E[] | undefined): Promise<void> {
+  let refusal: unknown
+  await replaceFile(
+    pathOf(root, kind),
+    (bytes, path) => {
+      const document = bytes === undefined ? NEW : parse(bytes, path, kind)
+      if (!document) moveAside(root, kind.name, path, bytes!)
+      const { rev, entries, lines } = (document ?? NEW) as Document<E>
+      let after: E[] | undefined
+      try {
+        after = decide(entries)
+      } catch (error) {
+        refusal = error
+      }
+      // What was moved aside is replaced in any case.
+      return after || !document ? format({ rev: rev + 1, entries: after ?? entries, lines }, kind) : undefined
+    },
+    WAITING,
+  )
+  if (refusal !== undefined) throw refusal
+}
+
+interface Document<E> {
+  rev: number
+  entries: E[]
+  /** An entry that nobody changes is written as it was read. */
+  lines?: Map<unknown, string> | undefined
+}
+
+const NEW: Document<never> = { rev: 0, entries: [] }
+
+function format<E extends object>({ rev, entries, lines }: Document<E>, { name }: Kind<E>): string {
+  const body = entries.map((entry) => lines?.get(entry) ?? JSON.stringify(entry))
+  return `{"v":1,"rev":${rev},"${name}":[\n${body.join(',\n')}${body.length > 0 ? '\n' : ''}]}\n`
+}
+
+// Undefined when it is damaged.
+function parse<E extends object>(bytes: Buffer, path: string, kind: Kind<E>): Document<E> | undefined {
+  let document: { v?: unknown; rev?: unknown; entries?: unknown; lines?: Map<unknown, string> }
+  try {
+    const text = textOf(bytes, path)
+    document = parseLines(text, kind.name) ?? parseAny(text, kind.name)
+  } catch {
+    return undefined
+  }
+  const { v, rev, entries } = document
+  if (typeof v === 'number' && v > 1) throw new LockError('EINVAL', `${path} was written by a newer lockpact (version ${v}); upgrade this one`, { file: path })
+  const isSound = v === 1 && Number.isInteger(rev) && Array.isArray(entries) && entries.every((entry) => typeof entry === 'object' && entry !== null && kind.isEntry(entry))
+  return isSound ? (document as Document<E>) : undefined
+}
+
+// As we write it: an entry a line, which is kept.
+function parseLines(text: string, name: string) {
+  const [first, ...rest] = text.split('\n')
+  const [, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[$/.exec(first!) ?? []
+  if (named !== name || rest.pop() !== '' || rest.pop() !== ']}') return undefined
+  const lines = new Map<unknown, string>()
+  const entries = rest.map((line) => {
+    const json = line.endsWith(',') ? line.slice(0, -1) : line
+    const entry: unknown = JSON.parse(json)
+    lines.set(entry, json)
+    return entry
+  })
+  return { v: 1, rev: Number(rev), entries, lines }
+}
+
+function parseAny(text: string, name: string) {
+  const { v, rev, [name]: entries } = JSON.parse(text) as Record<string, unknown>
+  return { v, rev, entries }
+}
+
+function pathOf<E extends object>(root: string, { name }: Kind<E>): string {
+  return join(root, FOLDER, `${name}.json`)
+}
+
+function moveAside(root: string, name: string, path: string, bytes: Buffer): void {
+  const aside = `${path}.corrupt-${new Date().toISOString().replaceAll(':', '')}`
+  fs.writeFileSync(aside, bytes)
+  logEvent(root, { type: 'damaged', what: name, why: `moved to ${aside}` })
+  process.emitWarning(`${path} could not be parsed; it was moved to ${aside}, and begun anew`, { code: 'LOCKPACT_DAMAGED' })
+}
+
+// ---- events ----
+
+/** A line of `events.jsonl`. */
+export interface WorkEvent {
+  /**
+   * | type | who (`by`) … whom (`against`) |
+   * | --- | --- |
+   * | `skipped` | was not let through a gate, because of whom |
+   * | `refused` | did not get a lock, or came too late with the end of a run |
+   * | `conflict`, `queued`, `warned` | declared writes that overlap: was refused, has to wait, was let in |
+   * | `recovered` | follows somebody who died or whose time ran out |
+   * | `lost` | lost what it had |
+   * | `broken` | broke whose lock |
+   * | `held` | had something for longer than a second |
+   * | `damaged` | a document could not be parsed |
+   */
+  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'damaged'
+  /** `slot:KEY`, a path, or the name of a document. */
+  what: string
+  by?: string | null
+  against?: string | null
+  why?: string | null
+  /** Milliseconds: waited, or held. */
+  ms?: number
+  until?: string | null
+}
+
+const MAX_EVENT_BYTES = 1_000_000
+const KEEP_EVENTS = 2
+
+/** Adds a line to `events.jsonl`. Never throws: what it tells of must go on. */
+export function logEvent(root: string, event: WorkEvent): void {
+  const path = join(root, FOLDER, 'events.jsonl')
+  try {
+    const { O_RDWR, O_APPEND, O_CREAT } = fs.constants
+    const fd = fs.openSync(path, O_RDWR | O_APPEND | O_CREAT, 0o644)
+    try {
+      const { size } = fs.fstatSync(fd)
+      // Somebody was killed in the middle of a line: it ends here, and readers leave it out.
+      const last = Buffer.alloc(1)
+      const isTorn = size > 0 && fs.readSync(fd, last, 0, 1, size - 1) === 1 && last[0] !== 0x0a
+      fs.writeSync(fd, `${isTorn ? '\n' : ''}${JSON.stringify({ at: new Date().toISOString(), ...event, pid: process.pid })}\n`)
+      if (size > MAX_EVENT_BYTES) rotateEvents(path)
+    } finally {
+      fs.closeSync(fd)
+    }
+  } catch {
+    // A full disk, a read-only folder.
+  }
+}
+
+// Who has it open already writes into what is `events.1.jsonl` by then.
+function rotateEvents(path: string): void {
+  const lock = acquireLockSync(path, { owner: 'rotation', ttl: '10s' })
+  try {
+    if (fs.statSync(path).size > MAX_EVENT_BYTES) shift(path, KEEP_EVENTS)
+  } finally {
+    lock.release()
+  }
+}
+
+/** All events that are kept, the oldest first. A line that is no event is left out. */
+export function readEvents(root: string): (WorkEvent & { at: string; pid: number })[] {
+  const path = join(root, FOLDER, 'events.jsonl')
+  const files = Array.from({ length: KEEP_EVENTS }, (_, index) => archiveOf(path, KEEP_EVENTS - index))
+  return [...files, path].flatMap((file) => (fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []).flatMap(eventIn))
+}
+
+function eventIn(line: string): (WorkEvent & { at: string; pid: number })[] {
+  try {
+    const event = JSON.parse(line) as WorkEvent & { at: string; pid: number }
+    return typeof event.at === 'string' && typeof event.type === 'string' && typeof event.what === 'string' ? [event] : []
+  } catch {
+    return []
+  }
+}
