@@ -60,16 +60,23 @@ export function hashOf(text: string): string {
   return crypto().createHash('sha256').update(text).digest('hex')
 }
 
+interface ReplaceOptions extends HoldOptions {
+  fsync?: boolean | undefined
+  lockTtl?: Duration
+  /** Of a new file. */
+  mode?: number | undefined
+}
+
 /**
  * The same with bytes, without hashes; gives the path. `change` gets undefined when there is no file; an unchanged text is not written.
  */
-export function replaceFile(file: string, change: (bytes: Buffer | undefined, path: string) => string | undefined | Promise<string | undefined>, options: HoldOptions & { fsync?: boolean | undefined; lockTtl?: Duration }): Promise<string> {
+export function replaceFile(file: string, change: (bytes: Buffer | undefined, path: string) => string | undefined | Promise<string | undefined>, options: ReplaceOptions): Promise<string> {
   return holdFile(file, options, (held) =>
     asFileErrors('change', held.path, async () => {
       const { bytes, facts } = read(held.path)
       const text = await change(bytes, held.path)
       const next = text === undefined ? undefined : Buffer.from(text)
-      if (next && !bytes?.equals(next)) await replace(held, next, facts, options.fsync ?? true)
+      if (next && !bytes?.equals(next)) await replace(held, next, facts, options)
       return held.path
     }),
   )
@@ -110,10 +117,10 @@ function versionOf(stats: BigIntStats | undefined): string | undefined {
   return stats && `${stats.ino} ${stats.size} ${stats.mtimeNs}`
 }
 
-async function replace({ path, locks, besides }: HeldFile, text: Buffer, facts: Facts | undefined, fsync: boolean): Promise<void> {
+async function replace({ path, locks, besides }: HeldFile, text: Buffer, facts: Facts | undefined, { fsync = true, mode = 0o666 }: ReplaceOptions): Promise<void> {
   const next = besides('.tmp')
   try {
-    const fd = fs.openSync(next, 'wx', facts ? facts.mode & 0o777 : 0o666)
+    const fd = fs.openSync(next, 'wx', facts ? facts.mode & 0o777 : mode)
     try {
       if (facts) keepOwner(fd, facts)
       fs.writeFileSync(fd, text)

@@ -38,6 +38,16 @@ export function initWorkspace(dir: string): Workspace {
   }
 }
 
+/** The same, where one is not needed: undefined when there is none. A folder that is named and is none is still an error. */
+export function findWorkspaceIfAny(dir: string | undefined): string | undefined {
+  if (dir !== undefined || process.env['LOCKPACT_DIR']) return findWorkspace(dir)
+  try {
+    return findWorkspace(undefined)
+  } catch {
+    return undefined
+  }
+}
+
 /** The workspace of a call: `dir`, else `LOCKPACT_DIR`, else the nearest above the working folder. Throws `EINVAL` when there is none. */
 export function findWorkspace(dir: string | undefined): string {
   if (dir !== undefined && (typeof dir !== 'string' || dir === '')) throw new LockError('EINVAL', `dir must be a folder, not ${show(dir)}`)
@@ -85,6 +95,10 @@ export function readConfig(root: string): { policy?: unknown } {
 /** Which document, and what its entries look like. */
 export interface Kind<E extends object> {
   name: string
+  /** Its path in the folder without `.json`, where that is not its name. */
+  file?: string
+  /** Of a new file. Default: what the umask leaves. */
+  mode?: number
   isEntry(value: object): boolean
   /** Never in there; for the type. */
   example?: E
@@ -127,7 +141,7 @@ export async function changeDocument<E extends object>(root: string, kind: Kind<
       // What was moved aside is replaced in any case.
       return after || !document ? format({ rev: rev + 1, entries: after ?? entries, lines }, kind) : undefined
     },
-    WAITING,
+    { ...WAITING, mode: kind.mode },
   )
   if (refusal !== undefined) throw refusal
 }
@@ -181,8 +195,8 @@ function parseAny(text: string, name: string) {
   return { v, rev, entries }
 }
 
-function pathOf<E extends object>(root: string, { name }: Kind<E>): string {
-  return join(root, FOLDER, `${name}.json`)
+function pathOf<E extends object>(root: string, { name, file = name }: Kind<E>): string {
+  return join(root, FOLDER, `${file}.json`)
 }
 
 function moveAside(root: string, name: string, path: string, bytes: Buffer): void {

@@ -1,0 +1,69 @@
+import { crypto, fs, idOf, inspectLock, type Inspection, join } from '../core/index.js'
+import { changeDocument, FOLDER, type Kind, readDocument } from './workspace.js'
+
+/*
+ * A session is a chain of processes that are one agent: it remembers its tokens, so that an agent that has lost its context can still
+ * release what it has, and is not locked out by its own locks. One document for each, which only its user may read.
+ */
+
+/** What a session has in hand. */
+export interface Remembered {
+  kind: 'lock' | 'slot' | 'intent' | 'item'
+  /** The absolute file or free name, the key, the task, the queue. */
+  name: string
+  token: string
+  /** Of a lock. */
+  lockFile?: string
+  /** ISO, UTC; null: until it is released. */
+  until: string | null
+}
+
+/** The session of this process: `LOCKPACT_SESSION`, else that of the agent that started it. */
+export function sessionOf(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  return env['LOCKPACT_SESSION'] || env['CLAUDE_CODE_SESSION_ID'] || undefined
+}
+
+/** What the session has in hand, the newest last. Without a workspace or a session: nothing. */
+export function recall(root: string | undefined, session = sessionOf()): Remembered[] {
+  return root === undefined || session === undefined ? [] : readDocument(root, kindOf(session))
+}
+
+export async function remember(root: string | undefined, entry: Remembered, session = sessionOf()): Promise<void> {
+  if (root === undefined || session === undefined) return
+  fs.mkdirSync(join(root, FOLDER, 'sessions'), { recursive: true, mode: 0o700 })
+  const isFresh = ({ until }: Remembered) => until === null || Date.parse(until) > Date.now() - FORGOTTEN_AFTER_MS
+  await changeDocument(root, kindOf(session), (entries) => [...entries.filter(isFresh), entry])
+}
+
+/** Forgets what this token was for. */
+export async function forget(root: string | undefined, token: string, session = sessionOf()): Promise<void> {
+  if (root === undefined || session === undefined || !recall(root, session).some((entry) => entry.token === token)) return
+  await changeDocument(root, kindOf(session), (entries) => entries.filter((entry) => entry.token !== token))
+}
+
+/** Removes the memory of a session that is over. */
+export function endSession(root: string, session: string): void {
+  fs.rmSync(join(root, FOLDER, `${kindOf(session).file}.json`), { force: true })
+}
+
+/** The lock of a resource, when this session holds it. */
+export function ownLock(root: string | undefined, resource: string, options: { lockFile?: string } = {}): { token: string; file: string; lockFile: string } | undefined {
+  const locks = recall(root).filter(({ kind }) => kind === 'lock')
+  if (locks.length === 0) return undefined
+  const { file, lockFile, stamp }: Inspection = inspectLock(resource, options)
+  const own = locks.find((each) => each.lockFile === lockFile && idOf(each.token) === stamp?.id)
+  return own && { token: own.token, file, lockFile }
+}
+
+// An expired lease that nobody took is still ours.
+const FORGOTTEN_AFTER_MS = 86_400_000
+
+function kindOf(session: string): Kind<Remembered> & { file: string } {
+  const name = /^\w[\w.-]{0,63}$/.test(session) ? session : crypto().createHash('sha256').update(session).digest('hex').slice(0, 32)
+  return { name: 'session', file: `sessions/${name}`, mode: 0o600, isEntry: isRemembered }
+}
+
+function isRemembered(value: object): boolean {
+  const { kind, name, token, lockFile, until } = value as Record<string, unknown>
+  return [kind, name, token].every((each) => typeof each === 'string') && (lockFile === undefined || typeof lockFile === 'string') && (until === null || typeof until === 'string')
+}
