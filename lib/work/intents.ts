@@ -1,3 +1,4 @@
+import type { ProcessStamp } from '../core/index.js'
 import type { Lease } from './lease.js'
 
 /*
@@ -21,8 +22,10 @@ export interface Conflict {
 export interface Intent extends Lease {
   task: string
   writes: string[]
-  /** In the queue, not admitted yet. */
+  /** In the queue, not admitted yet: the lease is that of its place, bound to the process that waits. */
   queued?: true
+  /** The process that will do the work, when it is queued. */
+  worker?: ProcessStamp[]
   /** With whom it was admitted all the same. */
   overlaps?: Conflict[]
 }

@@ -50,11 +50,21 @@ export function findWorkspaceIfAny(dir: string | undefined): string | undefined 
 
 /** The workspace of a call: `dir`, else `LOCKPACT_DIR`, else the nearest above the working folder. Throws `EINVAL` when there is none. */
 export function findWorkspace(dir: string | undefined): string {
-  if (dir !== undefined && (typeof dir !== 'string' || dir === '')) throw new LockError('EINVAL', `dir must be a folder, not ${show(dir)}`)
-  const root = dir === undefined ? workspace() : resolve(dir)
-  if (!fs.statSync(join(root, FOLDER), { throwIfNoEntry: false })?.isDirectory())
-    throw new LockError('EINVAL', `${root} is no workspace, it has no ${FOLDER} folder: run lockpact init there`)
-  return fs.realpathSync.native(root)
+  const root = dir === undefined ? workspace() : resolve(checkPath('dir', dir))
+  return asWorkErrors('look for the workspace', root, () => {
+    if (!fs.statSync(join(root, FOLDER), { throwIfNoEntry: false })?.isDirectory())
+      throw new LockError('EINVAL', `${root} is no workspace, it has no ${FOLDER} folder: run lockpact init there`)
+    return fs.realpathSync.native(root)
+  })
+}
+
+/** Does something with a path; the machine's errors become ours. */
+export function asWorkErrors<T>(doing: string, path: string, call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw machineError(doing, { file: path }, error)
+  }
 }
 
 /**
@@ -62,13 +72,24 @@ export function findWorkspace(dir: string | undefined): string {
  * `dir` where that is given, else to the working folder. Throws `EINVAL` for what is outside.
  */
 export function pathIn(root: string, path: unknown, dir: string | undefined): string {
-  if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `a path must be a text that is not empty, not ${show(path)}`)
-  if (path.startsWith('name:')) return locate(path).file
-  const { file } = locate(dir === undefined || isAbsolute(path) ? path : resolve(dir) + sep + path)
+  const text = checkPath('a path of writes', path)
+  const isName = text.startsWith('name:')
+  const { file } = asWorkErrors('find', show(text), () => (isName ? locate(text, nameLock(root, text)) : locate(dir === undefined || isAbsolute(text) ? text : resolve(dir) + sep + text)))
+  if (isName) return file
   const inside = relative(root, file)
   if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
-    throw new LockError('EINVAL', `${show(path)} is outside of the workspace ${root}`, { file })
+    throw new LockError('EINVAL', `${show(text)} is outside of the workspace ${root}`, { file })
   return inside === '' ? '.' : inside.replaceAll(sep, '/')
+}
+
+/** The lock file of a free name (`name:deploy`) in this workspace; `locate` gives that of the workspace of the working folder. */
+export function nameLock(root: string, name: string): string {
+  try {
+    const encoded = encodeURIComponent(name.slice('name:'.length)).replace(/^\./, '%2E').replaceAll('*', '%2A')
+    return join(root, FOLDER, 'locks', `${encoded}.lock`)
+  } catch {
+    throw new LockError('EINVAL', `${show(name)} is not well-formed text`)
+  }
 }
 
 /** The settings of `config.json`. Throws `EINVAL` when it cannot be read as such. */
@@ -83,7 +104,7 @@ export function readConfig(root: string): { policy?: unknown } {
   }
   try {
     const config: unknown = JSON.parse(text)
-    if (typeof config === 'object' && config !== null) return config
+    if (typeof config === 'object' && config !== null && !Array.isArray(config)) return config
   } catch (error) {
     throw new LockError('EINVAL', `${path} is not JSON: ${(error as Error).message}`, { file: path })
   }
@@ -181,13 +202,18 @@ function parseLines(text: string, name: string) {
   const [, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[$/.exec(first!) ?? []
   if (named !== name || rest.pop() !== '' || rest.pop() !== ']}') return undefined
   const lines = new Map<unknown, string>()
-  const entries = rest.map((line) => {
-    const json = line.endsWith(',') ? line.slice(0, -1) : line
-    const entry: unknown = JSON.parse(json)
-    lines.set(entry, json)
-    return entry
-  })
-  return { v: 1, rev: Number(rev), entries, lines }
+  try {
+    const entries = rest.map((line) => {
+      const json = line.endsWith(',') ? line.slice(0, -1) : line
+      const entry: unknown = JSON.parse(json)
+      lines.set(entry, json)
+      return entry
+    })
+    return { v: 1, rev: Number(rev), entries, lines }
+  } catch {
+    // Somebody has spread an entry over several lines.
+    return undefined
+  }
 }
 
 function parseAny(text: string, name: string) {
@@ -201,7 +227,12 @@ function pathOf<E extends object>(root: string, { name, file = name }: Kind<E>):
 
 function moveAside(root: string, name: string, path: string, bytes: Buffer): void {
   const aside = `${path}.corrupt-${new Date().toISOString().replaceAll(':', '')}`
-  fs.writeFileSync(aside, bytes)
+  try {
+    fs.writeFileSync(aside, bytes)
+  } catch (error) {
+    fs.rmSync(aside, { force: true })
+    throw error
+  }
   logEvent(root, { type: 'damaged', what: name, why: `moved to ${aside}` })
   process.emitWarning(`${path} could not be parsed; it was moved to ${aside}, and begun anew`, { code: 'LOCKPACT_DAMAGED' })
 }
@@ -267,11 +298,30 @@ function rotateEvents(path: string): void {
   }
 }
 
-/** All events that are kept, the oldest first. A line that is no event is left out. */
-export function readEvents(root: string): (WorkEvent & { at: string; pid: number })[] {
-  const path = join(root, FOLDER, 'events.jsonl')
-  const files = Array.from({ length: KEEP_EVENTS }, (_, index) => archiveOf(path, KEEP_EVENTS - index))
-  return [...files, path].flatMap((file) => (fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []).flatMap(eventIn))
+/** All events of a workspace that are kept, the oldest first. A line that is no event is left out. Throws `EINVAL`, or the system's code. */
+export function readEvents(dir?: string): (WorkEvent & { at: string; pid: number })[] {
+  const path = join(findWorkspace(dir), FOLDER, 'events.jsonl')
+  const files = [path, ...Array.from({ length: KEEP_EVENTS }, (_, index) => archiveOf(path, index + 1))]
+  const texts = new Map<string, string>()
+  // The newest first: a file that is rotated away meanwhile is met again, not missed.
+  asWorkErrors('read', path, () => files.forEach((file) => readOnce(file, texts)))
+  return [...texts.values()].reverse().flatMap((text) => text.split('\n').flatMap(eventIn))
+}
+
+function readOnce(file: string, texts: Map<string, string>): void {
+  let fd: number
+  try {
+    fd = fs.openSync(file, 'r')
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return
+    throw error
+  }
+  try {
+    const { dev, ino } = fs.fstatSync(fd)
+    if (!texts.has(`${dev}:${ino}`)) texts.set(`${dev}:${ino}`, fs.readFileSync(fd, 'utf8'))
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 function eventIn(line: string): (WorkEvent & { at: string; pid: number })[] {
