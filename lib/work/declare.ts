@@ -297,7 +297,8 @@ export async function withdrawWrites(task: string, token: string, options: { dir
 /** The TTL of what a task has declared from now, or (`pid`) bound to one more process. Gives the new end. Rejects as {@link withdrawWrites}. */
 export async function renewWrites(task: string, token: string, options: { pid?: number | undefined; dir?: string | undefined } = {}): Promise<string> {
   checkOptions(options)
-  return (await extend(findWorkspace(options.dir), task, idOf(token), options.pid)).until
+  const { pid, dir } = options
+  return (await extend(findWorkspace(dir), task, idOf(token), ...(pid === undefined ? [] : [pid]))).until
 }
 
 /** What is declared in a workspace, in the order of submission. */
@@ -334,13 +335,13 @@ async function withdraw(root: string, id: string): Promise<boolean> {
   return entry !== undefined && !overBy(entry)
 }
 
-async function extend(root: string, task: string, id: string, pid?: number): Promise<Entry> {
+async function extend(root: string, task: string, id: string, ...pids: number[]): Promise<Entry> {
   let entry: Entry | undefined
   await changeDocument(root, INTENTS, (intents) =>
     replaced(intents, id, (before) => {
       // Somebody may have been let in since it was over.
       if (overBy(before)) return undefined
-      return (entry = extendLease(before, pid))
+      return (entry = extendLease(before, ...pids))
     }),
   )
   if (!entry) throw gone(task, undefined)

@@ -30,12 +30,12 @@ export function beginLease(claimant: Claimant): { token: string; lease: Lease } 
   return { token, lease: pack(lease) }
 }
 
-/** The same lease with its TTL from now; `pid`: bound to one more process. */
-export function extendLease<L extends Lease>(lease: L, pid?: number): L {
+/** The same lease with its TTL from now, bound to these processes too. */
+export function extendLease<L extends Lease>(lease: L, ...pids: number[]): L {
   const renewed = renewLease(unpack(lease))
   // By another machine's or container's clock there is no boot clock any more.
   const { bootMs, place, processes, ...rest } = lease
-  return { ...rest, ...pack(pid === undefined ? renewed : bindLease(renewed, pid)) } as L
+  return { ...rest, ...pack(pids.reduce((stamp, pid) => bindLease(stamp, pid), renewed)) } as L
 }
 
 /** Processes, and where they are. */
