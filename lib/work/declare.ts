@@ -395,8 +395,9 @@ function check(options: DeclareOptions): Asked {
   if (!Array.isArray(writes) || writes.length === 0 || writes.length > LIMITS.writes) throw new LockError('EINVAL', `writes must be a list of 1 to ${LIMITS.writes} paths, not ${Array.isArray(writes) ? writes.length : show(writes)}`)
   checkLabels(owner, undefined)
   const root = findWorkspace(dir)
-  const policy = options.policy ?? readConfig(root).policy ?? 'refuse'
-  if (policy !== 'refuse' && policy !== 'queue' && policy !== 'warn') throw new LockError('EINVAL', `policy must be refuse, queue or warn, not ${show(policy)}`)
+  const policy = options.policy === undefined ? (readConfig(root).policy ?? 'refuse') : options.policy
+  if (policy !== 'refuse' && policy !== 'queue' && policy !== 'warn')
+    throw new LockError('EINVAL', `policy ${options.policy === undefined ? 'in config.json ' : ''}must be refuse, queue or warn, not ${show(policy)}`)
   return { root, task, writes: reduced(writes.map((path) => pathIn(root, path, dir))), policy, owner, pid, worker: pid === undefined ? undefined : processHere(pid), ttlMs: finite(ttl, 'ttl'), waitMs: toMs(wait, 'wait') }
 }
 

@@ -37,6 +37,8 @@ export function overlap(one: string, other: string): boolean {
 
 function covers(one: string, other: string): boolean {
   if (one === other) return true
+  // `name:a/b` is a name as well, and not below `name:a`.
+  if (one.startsWith('name:')) return false
   if (one === '.') return !other.startsWith('name:')
   return other.startsWith(one) && (other[one.length] === '/' || other.startsWith('::', one.length))
 }
