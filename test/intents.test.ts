@@ -397,6 +397,38 @@ test('a worker that died while its task waited is said to be dead, and the task 
   expect(listIntents({ dir })).toEqual([])
 })
 
+test('who would wait for itself is refused at once, round any number of corners', async ({ dir, declare }) => {
+  const [a, b, c] = [await declare('a', 'a.md'), await declare('b', 'b.md'), await declare('c', 'c.md')]
+  const waiting = [declare('a', 'b.md', { policy: 'queue' }), declare('b', 'c.md', { policy: 'queue' })]
+  await until(() => tasks(dir, 'queued').length === 2)
+  const refused = await refusal(declare('c', ['d.md', 'a.md'], { policy: 'queue' }))
+  expect(refused).toMatchObject({ code: 'ELOCKED', message: expect.stringContaining('declare both at once'), conflicts: [{ task: 'a' }] })
+  // Who has nothing that they wait for may wait.
+  const beside = declare('d', 'a.md', { policy: 'queue' })
+  await until(() => tasks(dir, 'queued').length === 3)
+  await c.release()
+  await (await waiting[1]!).release()
+  await b.release()
+  await (await waiting[0]!).release()
+  await a.release()
+  await (await beside).release()
+  expect(listIntents({ dir })).toEqual([])
+})
+
+test('who slept in the queue for longer than a place is good for goes back to its end', async ({ dir, declare, job }) => {
+  const first = await declare('first', 'queue.md')
+  const sleeper = await job()
+  const second = sleeper.ask(`declareWrites({ task: 'sleeper', writes: ['queue.md'], policy: 'queue' })`)
+  await until(() => tasks(dir, 'queued').length === 1)
+  // Both its clocks go on while it is away, and somebody has cleared its place.
+  await sleeper.ask(`(() => { for (const [clock, name] of [[Date, 'now'], [performance, 'now']]) { const real = clock[name].bind(clock); clock[name] = () => real() + 61_000 } })()`)
+  const file = join(dir, '.lockpact/intents.json')
+  fs.writeFileSync(file, JSON.stringify({ v: 1, rev: 1, intents: JSON.parse(fs.readFileSync(file, 'utf8')).intents.slice(0, 1) }))
+  await until(() => listIntents({ dir }).length === 2)
+  await first.release()
+  expect(await second).toMatchObject({ task: 'sleeper' })
+})
+
 // ---- warn ----
 
 test('with warn both sides know: callback and event on the one, at the next renewal the other', async ({ dir, declare }) => {

@@ -1,7 +1,7 @@
 import { basename, checkLabels, dirname, Doorbell, type Duration, fs, idOf, type Inspection, inspectLock, inspectLockFile, join, lockFilesBelow, LockError, pollDelay, relative, sep, show, toMs } from '../core/index.js'
 import { checkLine } from '../files/index.js'
 import { checkOptions, finite } from './gate.js'
-import { type Conflict, conflictsOf, type Intent as Entry, noted, overlap, type Policy, replaced } from './intents.js'
+import { type Conflict, conflictsOf, type Intent as Entry, isCircle, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, isProcess, overBy, type Processes, processesOf, processHere, sharesProcess } from './lease.js'
 import { asWorkErrors, changeDocument, findWorkspace, FOLDER, type Kind, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
@@ -68,7 +68,8 @@ const LOOK_MS = 1_000
 
 /**
  * Declares, before a task starts, which paths it will write: all or nothing. A conflict is an intent of another task, admitted or
- * earlier in the queue, or a lock that somebody else holds, on a path that is the same, above or below.
+ * earlier in the queue, or a lock that somebody else holds, on a path that is the same, above or below. Who would wait for itself, since
+ * somebody in its way waits for what it has already, is refused at once.
  *
  * Rejects with a {@link LockError}: `ELOCKED` with `conflicts` (refused, or queued for longer than `wait`), `ENOTACQUIRED` (withdrawn while
  * it waited), `EINVAL` (a path outside of the workspace, …), or the system's code; when aborted, with the signal's reason.
@@ -95,23 +96,27 @@ export async function declareWrites(options: DeclareOptions): Promise<Intent> {
   const locks = await locksInTheWay(asked)
   let conflicts: Conflict[] = []
   let over: Entry[] = []
+  let refused: string | undefined
+  const place = inQueue(asked, id)
   await changeDocument(root, INTENTS, (before) => {
     over = []
+    refused = policy === 'refuse' ? '' : undefined
     conflicts = [...inTheWay(before, asked, over), ...locks]
     const intents = withoutOver(before, over)
     const entry: Entry = { task, writes, ...lease }
     if (conflicts.length === 0) return [...intents, entry]
+    if (policy === 'queue' && intents.some((each) => !each.queued && isSame(each, asked)) && isCircle(intents, task, conflicts, isOver)) refused = CIRCLE
     // Whom one has told of, nobody is told of again.
-    if (policy === 'refuse') return over.length > 0 ? intents : undefined
-    if (policy === 'queue') return [...intents, inQueue(asked, id)]
+    if (refused !== undefined) return over.length > 0 ? intents : undefined
+    if (policy === 'queue') return [...intents, place]
     const warned = { ...entry, overlaps: conflicts }
     return [...noted(intents, warned), warned]
   })
   tellOver(asked, over)
   if (conflicts.length > 0) {
-    tell(policy === 'refuse' ? 'conflict' : policy === 'queue' ? 'queued' : 'warned', conflicts)
-    if (policy === 'refuse') throw refusal(task, conflicts)
-    if (policy === 'queue') return handle(asked, token, await admission(asked, id, options.signal), [], tell)
+    tell(refused !== undefined ? 'conflict' : policy === 'queue' ? 'queued' : 'warned', conflicts)
+    if (refused !== undefined) throw refusal(task, conflicts, refused)
+    if (policy === 'queue') return handle(asked, token, await admission(asked, place, options.signal), [], tell)
   }
   return handle(asked, token, lease.until, policy === 'warn' ? conflicts : [], tell)
 }
@@ -119,8 +124,9 @@ export async function declareWrites(options: DeclareOptions): Promise<Intent> {
 // ---- waiting ----
 
 // Gives the time at which the admitted intent ends.
-async function admission(asked: Asked, id: string, signal: AbortSignal | undefined): Promise<string> {
+async function admission(asked: Asked, place: Entry, signal: AbortSignal | undefined): Promise<string> {
   const { root, task, waitMs } = asked
+  const { id } = place
   const started = performance.now()
   const doorbell = new Doorbell(join(root, FOLDER, 'intents.json'))
   let renewed = started
@@ -130,16 +136,22 @@ async function admission(asked: Asked, id: string, signal: AbortSignal | undefin
       await doorbell.wait(Math.max(0, Math.min(left, pollDelay(Infinity, looks))), signal)
       signal?.throwIfAborted()
       let conflicts = stillInTheWay(readDocument(root, INTENTS), asked, id)
-      if (conflicts === undefined) throw new LockError('ENOTACQUIRED', `${show(task)} is not in the queue any more: somebody withdrew it`)
+      if (conflicts === undefined) {
+        if (!overBy(place)) throw new LockError('ENOTACQUIRED', `${show(task)} is not in the queue any more: somebody withdrew it`)
+        // Asleep for longer than the place is good for: back to the end.
+        place = inQueue(asked, id)
+        await changeDocument(root, INTENTS, (intents) => [...intents, place])
+        continue
+      }
       // They are looked for in whole folders.
       if (conflicts.length === 0) conflicts = await locksInTheWay(asked)
       if (conflicts.length === 0) {
         const until = await admit(asked, id)
         if (until !== undefined) return until
-      } else if (performance.now() - started >= waitMs) throw refusal(task, conflicts, performance.now() - started)
+      } else if (performance.now() - started >= waitMs) throw refusal(task, conflicts, `, after waiting for ${Math.round((performance.now() - started) / 1000)} s`)
       if (performance.now() - renewed > PLACE_TTL_MS / 3) {
         renewed = performance.now()
-        await changeDocument(root, INTENTS, (intents) => replaced(intents, id, (entry) => extendLease(entry)))
+        await changeDocument(root, INTENTS, (intents) => replaced(intents, id, (entry) => (place = extendLease(entry))))
       }
     }
   } catch (error) {
@@ -179,15 +191,17 @@ function inQueue({ task, writes, owner, worker }: Asked, id: string): Entry {
 // ---- what is in the way ----
 
 // `over`: gets those that were found to have ended.
-function inTheWay(intents: Entry[], { task, writes, worker }: Asked, over: Entry[], before?: number): Conflict[] {
-  const isSame = (entry: Entry) => {
-    if (entry.task !== task) return false
-    // Two living processes under one name are two dispatches of one task.
-    const theirs = entry.queued ? { ...entry, processes: entry.worker } : entry
-    return !worker || !theirs.processes?.length || sharesProcess(worker, theirs as Processes)
-  }
-  const isOver = (entry: Entry) => overBy(entry) !== undefined && over.push(entry) > 0
-  return conflictsOf(intents, writes, isSame, isOver, before)
+function inTheWay(intents: Entry[], asked: Asked, over: Entry[], before?: number): Conflict[] {
+  return conflictsOf(intents, asked.writes, (entry) => isSame(entry, asked), (entry) => isOver(entry) && over.push(entry) > 0, before)
+}
+
+const isOver = (entry: Entry) => overBy(entry) !== undefined
+
+function isSame(entry: Entry, { task, worker }: Asked): boolean {
+  if (entry.task !== task) return false
+  // Two living processes under one name are two dispatches of one task.
+  const theirs = entry.queued ? { ...entry, processes: entry.worker } : entry
+  return !worker || !theirs.processes?.length || sharesProcess(worker, theirs as Processes)
 }
 
 function tellOver({ root, task }: Asked, over: Entry[]): void {
@@ -356,14 +370,15 @@ function withoutOver(intents: Entry[], over: Entry[]): Entry[] {
 
 // ---- words and checks ----
 
-function refusal(task: string, conflicts: Conflict[], waitedMs = 0): ConflictError {
+const CIRCLE = ', nor wait for it, since whoever is at it waits for what this task has already (declare both at once)'
+
+function refusal(task: string, conflicts: Conflict[], how = ''): ConflictError {
   const [first] = conflicts as [Conflict]
   const who = first.task === null ? `the lock of ${first.owner === null ? 'somebody' : show(first.owner)}` : `task ${show(first.task)}${first.owner === null ? '' : ` (${show(first.owner)})`}`
   const more = conflicts.length > 1 ? ` (and ${conflicts.length - 1} more)` : ''
   const until = first.expiresAt === null ? 'until it is released' : `until ${first.expiresAt}`
-  const waited = waitedMs > 0 ? `, after waiting for ${Math.round(waitedMs / 1000)} s` : ''
   const look = first.task === null ? `lockpact status ${first.path}` : 'lockpact intents'
-  const message = `${show(task)} must not write to ${first.path}${waited}: ${who} is at it since ${first.since ?? 'a time unknown'}, ${until}${more}. Look: ${look}`
+  const message = `${show(task)} must not write to ${first.path}${how}: ${who} is at it since ${first.since ?? 'a time unknown'}, ${until}${more}. Look: ${look}`
   const retryAfterMs = first.expiresAt === null ? undefined : Math.max(1, Date.parse(first.expiresAt) - Date.now())
   return Object.assign(new LockError('ELOCKED', message, { file: first.path, retryAfterMs }), { conflicts })
 }

@@ -57,6 +57,18 @@ export function conflictsOf(intents: Intent[], writes: string[], isSame: (intent
   return conflicts
 }
 
+/** Whether a task that waits for these would wait for itself: one of them waits, through whomever, for what it has already. */
+export function isCircle(intents: Intent[], task: string, conflicts: Conflict[], isOver: (intent: Intent) => boolean): boolean {
+  const seen = new Set<string | null>([null])
+  const waitsForUs = (other: string | null): boolean => {
+    if (seen.has(other)) return false
+    seen.add(other)
+    const inItsWay = intents.flatMap(({ task, writes, queued }, index) => (task === other && queued ? conflictsOf(intents, writes, (each) => each.task === other, isOver, index) : []))
+    return inItsWay.some((conflict) => conflict.task === task || waitsForUs(conflict.task))
+  }
+  return conflicts.some((conflict) => conflict.task !== task && waitsForUs(conflict.task))
+}
+
 export function conflictWith({ task, by, since, until }: Intent, path: string): Conflict {
   return { path, task, owner: by, since, expiresAt: until }
 }
