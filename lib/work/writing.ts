@@ -22,12 +22,16 @@ export interface Disturbed {
 export async function whomDisturbs(root: string | undefined, paths: string[], session: string | undefined): Promise<Disturbed | undefined> {
   const own = new Set(recall(root, session).map(({ token }) => idOf(token)))
   for (const path of paths) {
-    const held = (await locksOn(path)).find(({ state, stamp }) => state === 'held' && stamp && !own.has(stamp.id ?? ''))
-    if (held) return { path, against: held.stamp!.owner ?? null, why: lockWords(path, held) }
-    const declared = root === undefined ? undefined : declaredBy(root, path, own)
-    if (declared) return declared
+    // What cannot be a path, or cannot be looked at, is in nobody's way.
+    const disturbed = await lockedBy(path, own).catch(() => undefined) ?? (root === undefined ? undefined : declaredBy(root, path, own))
+    if (disturbed) return disturbed
   }
   return undefined
+}
+
+async function lockedBy(path: string, own: Set<string>): Promise<Disturbed | undefined> {
+  const held = (await locksOn(path)).find(({ state, stamp }) => state === 'held' && stamp && !own.has(stamp.id ?? ''))
+  return held && { path, against: held.stamp!.owner ?? null, why: lockWords(path, held) }
 }
 
 async function locksOn(path: string): Promise<Inspection[]> {
