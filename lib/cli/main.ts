@@ -9,6 +9,8 @@ const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: C
   release: { about: 'give a lock back', load: () => import('./release.js') },
   status: { about: 'who holds what, since when, until when', load: () => import('./status.js') },
   sweep: { about: 'remove stale locks below a folder', load: () => import('./sweep.js') },
+  report: { about: 'what stomped what; skips, holds, recoveries', load: () => import('./report.js') },
+  guard: { about: 'hook for coding agents: stops writes to what others hold', load: () => import('./guard.js') },
   break: { about: 'remove a lock by force', load: () => import('./break.js') },
 }
 

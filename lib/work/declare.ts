@@ -59,7 +59,7 @@ export interface Intent {
 /** A refusal has `conflicts`. */
 export type ConflictError = LockError & { conflicts: Conflict[] }
 
-const INTENTS: Kind<Entry> = { name: 'intents', isEntry: isIntent }
+export const INTENTS: Kind<Entry> = { name: 'intents', isEntry: isIntent }
 const OPTIONS = ['task', 'writes', 'policy', 'ttl', 'wait', 'signal', 'owner', 'pid', 'onConflict', 'dir'] satisfies (keyof DeclareOptions)[]
 const LIMITS = { task: 200, writes: 1_000 }
 /** A task that waits keeps its place while it renews this. */
