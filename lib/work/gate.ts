@@ -254,7 +254,7 @@ const LONGEST_MS = 10 * 365 * 86_400_000
 /** Milliseconds of a time that is neither nothing nor for ever. Throws `EINVAL`. */
 export function finite(value: unknown, name: string): number {
   const ms = toMs(value, name)
-  if (!(ms >= 1 && ms <= LONGEST_MS)) throw new LockError('EINVAL', `${name} must be at least a millisecond and at most ten years, not ${show(value)}`)
+  if (!(ms >= 1 && ms <= LONGEST_MS)) throw new LockError('EINVAL', `${name} must be longer than 0, a millisecond or more, and at most ten years, not ${show(value)}`)
   return ms
 }
 
