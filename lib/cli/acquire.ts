@@ -1,10 +1,8 @@
-import { acquireLock, type AcquireOptions, describeHolder, isLockError, type Lock, type LockEvent, quoted } from '../core/index.js'
+import { type AcquireOptions, describeHolder, type Lock, quoted } from '../core/index.js'
 import { logLockEvent, ownLock } from '../work/index.js'
 import { type Command, duration, type Io, pidIn, text, type Values } from './command.js'
 import { keep, printOr, withToken, workspaceIfAny } from './session.js'
-
-/** A hung holder that should renew is watched for five seconds, so that it does not block a crontab for ever. */
-const WATCHING = '6s'
+import { acquireWatching } from './watching.js'
 
 export const command: Command = {
   usage: 'acquire RESOURCE [options]',
@@ -36,7 +34,7 @@ export const command: Command = {
       const own = options.token === undefined ? ownLock(root, resource!, options) : undefined
       const isInner = own !== undefined && !own.lockFile.endsWith('.inner')
       if (isInner) options.lockFile = `${own.lockFile}.inner`
-      const lock = await acquire(resource!, options, (event) => logLockEvent(root, event))
+      const lock = await acquireWatching(resource!, { ...options, onEvent: (event) => logLockEvent(root, event) })
       await keepAndPrint(root, lock, io)
       if (lock.recovered) io.say(`recovered from ${describeHolder(lock.recovered)}, which did not release it; its work may be half done`)
       if (isInner) io.say('this session holds it already; this is its inner lock: release both')
@@ -59,21 +57,6 @@ async function keepAndPrint(root: string | undefined, lock: Lock, io: Io): Promi
   await printOr(() => lock.release(), root, token, () =>
     io.print({ held: true, file, lockFile, token, id, owner, expiresAt, recovered: lock.recovered ?? null }, token),
   )
-}
-
-async function acquire(resource: string, options: AcquireOptions, log: (event: LockEvent) => void): Promise<Lock> {
-  let events: LockEvent[] = []
-  const onEvent = (event: LockEvent) => void events.push(event)
-  try {
-    return await acquireLock(resource, { ...options, onEvent })
-  } catch (error) {
-    const isSilent = isLockError(error) && error.code === 'ELOCKED' && error.verdict === 'silent'
-    if (!isSilent || options.wait !== undefined) throw error
-    events = []
-    return await acquireLock(resource, { ...options, onEvent, wait: WATCHING })
-  } finally {
-    events.forEach(log)
-  }
 }
 
 function optionsFrom(values: Values): AcquireOptions {

@@ -4,12 +4,15 @@ import { fs, isLockError, locate, LockError, plain, show, toMs } from '../core/i
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, blocked: 2, usage: 64, badData: 65, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
 
-/** An option: `value` is the placeholder of its argument; without one it is a switch. `list`: several, divided by commas. */
+/** An option: `value` is the placeholder of its argument; without one it is a switch. */
 export interface Option {
   value?: string
   about: string
   short?: string
-  list?: true
+  /** May be given several times. */
+  multiple?: boolean
+  /** Several, divided by commas. */
+  list?: boolean
 }
 
 export type Values = Record<string, string | boolean | string[] | undefined>
@@ -25,8 +28,8 @@ export interface Command {
   input?: string
   /** Ends in `-- cmd…`. */
   takesCommand?: true
-  /** Lines of the exit statuses that are its own. */
-  exits?: string[]
+  /** More exit statuses. */
+  notes?: string[]
   /** `rest`: what stands behind `--`, for a command that takes one. */
   run(operands: string[], values: Values, io: Io, rest: string[]): Promise<number>
 }
@@ -47,13 +50,14 @@ export class Io {
   readonly json: boolean
   readonly emit: Emit
   readonly #quiet: boolean
-  readonly #conflict: number
+  /** The exit status when somebody else has it. */
+  readonly conflict: number
 
   constructor(values: Values) {
     this.json = values['json'] === true
     this.emit = emitOf(values['emit'])
     this.#quiet = values['quiet'] === true
-    this.#conflict = exitCode(values['conflict-exit-code'])
+    this.conflict = exitCode(values['conflict-exit-code'])
   }
 
   /** What was asked for: the object for `--json`, or else the text, which may be empty. */
@@ -84,7 +88,7 @@ export class Io {
       default:
         if (this.json) this.print(object, '')
         this.say(words)
-        return this.#conflict
+        return this.conflict
     }
   }
 
@@ -178,16 +182,16 @@ export function optionsOf({ options, input }: Command): Record<string, Option> {
 export function parse(command: Command, args: string[]): { operands: string[]; values: Values; rest: string[] } {
   const known = Object.entries(optionsOf(command))
   const options = Object.fromEntries(
-    known.map(([name, { value, short, list }]) => [
+    known.map(([name, { value, short, multiple = false, list = multiple }]) => [
       name,
-      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }), ...(list && { multiple: true }) },
+      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }), multiple: list },
     ]),
   )
   const end = command.takesCommand ? args.indexOf('--') : -1
   const [own, rest] = end < 0 ? [args, []] : [args.slice(0, end), args.slice(end + 1)]
   try {
     const { positionals, values } = parseArgs({ args: own, options, allowPositionals: true, strict: true }) as { positionals: string[]; values: Values }
-    for (const [name, value] of Object.entries(values)) if (Array.isArray(value)) values[name] = value.flatMap(listed)
+    for (const [name, { list: isList }] of known) if (isList && values[name]) values[name] = list(values, name).flatMap(listed)
     return { operands: positionals, values, rest }
   } catch (error) {
     throw usageError((error as Error).message.replaceAll('\n', ' '))
@@ -224,6 +228,12 @@ export function text(values: Values, name: string): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
+/** What was given for an option that may be given several times. */
+export function list(values: Values, name: string): string[] {
+  const value = values[name]
+  return Array.isArray(value) ? value : []
+}
+
 export function needed(values: Values, name: string, why: string): string {
   const value = text(values, name)
   if (value === undefined || value === '') throw usageError(`--${name} is missing: ${why}`)
@@ -237,7 +247,7 @@ export function placeOf(resource: string, options: { lockFile?: string }): { fil
 }
 
 export function help(command: Command): string {
-  const { usage, about, examples, input, exits = [] } = command
+  const { usage, about, examples, input, notes = [] } = command
   const rows = Object.entries(optionsOf(command)).map(
     ([option, { value, short, about }]) =>
       [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const,
@@ -255,9 +265,9 @@ export function help(command: Command): string {
     ...examples.map((example) => `  ${example}`),
     '',
     'exit status:',
-    ...exits.map((line) => `  ${line}`),
     '  0 done, 64 usage, 65 bad data in a file, 73 cannot create,',
     '  75 somebody else has it (or its guard), 77 not permitted (or not the holder)',
+    ...notes.map((note) => `  ${note}`),
   ].join('\n')
 }
 

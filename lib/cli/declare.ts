@@ -1,6 +1,6 @@
 import { isLockError, quoted, show } from '../core/index.js'
 import { type Conflict, type ConflictError, declareWrites, findWorkspace, type Policy } from '../work/index.js'
-import { type Command, duration, needed, pidIn, text, usageError } from './command.js'
+import { type Command, duration, list, needed, pidIn, text, usageError } from './command.js'
 import { keep, printOr, withToken } from './session.js'
 
 export const command: Command = {
@@ -23,8 +23,8 @@ export const command: Command = {
 
   async run(_, values, io) {
     const task = needed(values, 'task', 'the name of the task')
-    const writes = values['writes'] as string[] | undefined
-    if (!writes?.length) throw usageError('--writes is missing: what the task will write, A,B')
+    const writes = list(values, 'writes')
+    if (writes.length === 0) throw usageError('--writes is missing: what the task will write, A,B')
     try {
       const policy = text(values, 'policy') as Policy | undefined
       const [ttl, wait] = [duration(values, 'ttl'), duration(values, 'wait', 'forever')]

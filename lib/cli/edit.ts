@@ -18,7 +18,7 @@ export const command: Command = {
     ...holdOptions,
   },
   examples: ["lockpact edit memory/roster.md -- sed 's/- \\[ \\] presence/- [x] presence/'", 'lockpact edit memory/notes.md --if-hash "$HASH" -- cat new-notes.md'],
-  exits: ["that of COMMAND when it fails (128+n after a signal), 126/127 when it cannot be", '  started; 75 also when the text is not that of --if-hash'],
+  notes: ["that of COMMAND when it fails (128+n after a signal), 126/127 when it cannot be", 'started; 75 also when the text is not that of --if-hash'],
 
   async run([file], values, io, [name, ...args]) {
     if (name === undefined) throw usageError(`a command is missing: lockpact ${command.usage}`)

@@ -1,7 +1,8 @@
-import { forPeople, plain, quoted, show } from '../core/index.js'
-import { findWorkspace, gate, type Go, type Skip } from '../work/index.js'
+import { plain, quoted, show } from '../core/index.js'
+import { findWorkspace, gate, type Go } from '../work/index.js'
 import { type Command, duration, pidIn, text } from './command.js'
 import { keep, printOr, withToken } from './session.js'
+import { skipWords } from './skip.js'
 
 export const command: Command = {
   usage: 'gate KEY [options]',
@@ -25,12 +26,12 @@ export const command: Command = {
     'lockpact gate report --every 1d --offset 6h --json',
     'lockpact gate heartbeat --cooldown 15m --emit wake',
   ],
-  exits: ['75 skip: somebody is at it, or it has been done'],
+  notes: ['75 skip: somebody is at it, or it has been done'],
 
   async run([key], values, io) {
     const [every, offset, cooldown, ttl] = ['every', 'offset', 'cooldown', 'ttl'].map((name) => duration(values, name))
     const answer = await gate(key!, { every, offset, cooldown, ttl, slot: text(values, 'slot'), owner: text(values, 'owner'), pid: pidIn(values) })
-    if (!answer.go) return io.refuse(answer, `skip ${plain(key!)}: ${reasonOf(answer)}`)
+    if (!answer.go) return io.refuse(answer, skipWords(answer))
     const { go, slot, token, expiresAt, recovered, failures } = answer
     const root = findWorkspace(undefined)
     const next = `lockpact done ${quoted(key!)}${withToken(root)} --note "…"`
@@ -40,14 +41,6 @@ export const command: Command = {
     io.say(`go: ${plain(key!)}${slot === null ? '' : ` (${plain(slot)})`} is yours until ${expiresAt}; then: ${next}`)
     return 0
   },
-}
-
-function reasonOf({ reason, by, at, until, note }: Skip): string {
-  const who = by === null ? 'somebody' : show(by)
-  const when = `${at} (${forPeople(Math.max(0, Date.now() - Date.parse(at)))} ago)`
-  const noted = note === null ? '' : `: ${note}`
-  const again = until === null ? '' : `; open again ${until}`
-  return reason === 'running' ? `${who} is at it since ${when}, until ${until} at most. Look: lockpact slots` : `${who} did it ${when}${noted}${again}. Look: lockpact slots`
 }
 
 function warnings({ recovered, failures }: Go): string[] {

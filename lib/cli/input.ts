@@ -1,5 +1,5 @@
 import { show } from '../core/index.js'
-import { type Command, type Emit, listed, usageError, type Values } from './command.js'
+import { type Command, COMMON, type Emit, listed, type Option, usageError, type Values } from './command.js'
 
 /** Adds what a tool or a hook is given besides the command line, which wins. Throws `EINVAL`. */
 export async function addInput(command: Command, emit: Emit, operands: string[], values: Values): Promise<void> {
@@ -27,13 +27,13 @@ async function addToolInput(command: Command, operands: string[], values: Values
 function optionOf({ options, input }: Command, key: string, value: unknown): [string, string | boolean | string[]] {
   const seconds = /^(ttl|wait)_seconds$/.exec(key)?.[1]
   const name = seconds ?? key.replaceAll('_', '-')
-  const option = name === 'dir' ? { value: 'DIR' } : Object.hasOwn(options, name) ? options[name] : undefined
+  const option: Option | undefined = name === 'dir' ? COMMON['dir'] : Object.hasOwn(options, name) ? options[name] : undefined
   if (!option) throw usageError(`there is no input ${show(key)}; there are ${[input, ...Object.keys(options), 'dir'].join(', ').replaceAll('-', '_')}`)
   if (seconds !== undefined) {
     if (typeof value !== 'number' || !(value >= 0 && value < Infinity)) throw usageError(`${key} takes a number, not ${show(value)}`)
     return [name, `${Math.round(value * 1000)}ms`]
   }
-  if ('list' in option) return [name, Array.isArray(value) ? value.map((each) => textOf(key, each)) : listed(textOf(key, value))]
+  if (option.list === true) return [name, Array.isArray(value) ? value.map((each) => textOf(key, each)) : listed(textOf(key, value))]
   if (option.value !== undefined) return [name, textOf(key, value)]
   if (typeof value !== 'boolean') throw usageError(`${key} takes true or false, not ${show(value)}`)
   return [name, value]

@@ -17,6 +17,7 @@ const GROUPS: Record<string, Record<string, Entry>> = {
     break: { about: 'remove a lock by force', load: async () => (await import('./break.js')).command },
   },
   slots: {
+    run: { about: 'run a command while holding a slot, locks, or write intents', load: async () => (await import('./run.js')).command },
     gate: { about: 'go, or skip: somebody is at it or has done it', load: async () => (await import('./gate.js')).command },
     done: { about: 'end a run: shipped', load: async () => (await import('./slots.js')).done },
     fail: { about: 'end a run: failed, open again at once', load: async () => (await import('./slots.js')).fail },

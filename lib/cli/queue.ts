@@ -12,7 +12,7 @@ export const take: Command = {
   operands: [1, 1],
   options: { ttl: { value: 'TIME', about: 'how long it is yours (default 1h)' }, ...holdOptions },
   examples: ['lockpact take memory/contribution-queue.md --owner hourly', 'lockpact take memory/contribution-queue.md --json'],
-  exits: ['75 there is no open item'],
+  notes: ['75 there is no open item'],
 
   async run([queue], values, io) {
     try {
