@@ -1,5 +1,7 @@
-import { parseArgs } from 'node:util'
 import { fs, isLockError, locate, LockError, plain, show, toMs } from '../core/index.js'
+
+// Through `import`, util would bring in all its lazy parts: several milliseconds at every start.
+const { parseArgs } = process.getBuiltinModule('node:util')
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, blocked: 2, usage: 64, badData: 65, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -114,7 +116,16 @@ export class Io {
   }
 
   #complain(words: string): void {
-    if (!this.#quiet) process.stderr.write(`lockpact: ${plain(words)}\n`)
+    if (!this.#quiet) writeErr(`lockpact: ${plain(words)}\n`)
+  }
+}
+
+/** Writes to stderr; that nobody can read it is no reason to fail. `process.stderr` would cost two milliseconds. */
+export function writeErr(text: string): void {
+  try {
+    writeTo(2, text)
+  } catch {
+    // Closed, or a full disk.
   }
 }
 
@@ -133,14 +144,22 @@ export function wantedBy(args: string[]): Values {
 
 /** Writes to stdout now; throws when nobody can read it, so that a command can undo what it could not tell. */
 export function writeOut(text: string): void {
+  try {
+    writeTo(1, text)
+  } catch (error) {
+    const { code = 'EIO' } = error as NodeJS.ErrnoException
+    throw new LockError(code, `cannot write to stdout (${code})`, { cause: error })
+  }
+}
+
+function writeTo(fd: number, text: string): void {
   let bytes = Buffer.from(text)
   while (bytes.length > 0) {
     try {
-      bytes = bytes.subarray(fs.writeSync(1, bytes))
+      bytes = bytes.subarray(fs.writeSync(fd, bytes))
     } catch (error) {
-      const { code = 'EIO' } = error as NodeJS.ErrnoException
       // A pipe that is full for the moment.
-      if (code !== 'EAGAIN') throw new LockError(code, `cannot write to stdout (${code})`, { cause: error })
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
     }
   }
 }

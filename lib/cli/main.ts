@@ -1,5 +1,4 @@
-#!/usr/bin/env node
-import { checkOperands, type Command, EXIT, help, Io, parse, text, usageError, wantedBy, writeOut } from './command.js'
+import { checkOperands, type Command, EXIT, help, Io, parse, text, usageError, wantedBy, writeErr, writeOut } from './command.js'
 
 interface Entry {
   about: string
@@ -56,7 +55,7 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (!entry) {
-    process.stderr.write(`lockpact: no command ${JSON.stringify(name)}; there are ${Object.keys(COMMANDS).join(', ')}\n`)
+    writeErr(`lockpact: no command ${JSON.stringify(name)}; there are ${Object.keys(COMMANDS).join(', ')}\n`)
     return EXIT.usage
   }
   return start(await entry.load(), args)
@@ -107,7 +106,7 @@ main(name, args).then(
     process.exitCode = status
   },
   (error: unknown) => {
-    process.stderr.write(
+    writeErr(
       `lockpact: ${error instanceof Error ? error.message : String(error)} (this should not happen; please report it)\n`,
     )
     process.exitCode = EXIT.software
