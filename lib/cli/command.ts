@@ -136,10 +136,10 @@ function emitOf(value: Values[string]): Emit {
 }
 
 /** For what is wrong before the options are known: how the answer is wanted, as far as that can be seen. */
-export function wantedBy(args: string[]): Values {
+export function wantedBy({ input }: Command, args: string[]): Values {
   const at = args.indexOf('--emit')
   const emit = at >= 0 ? args[at + 1] : args.find((arg) => arg.startsWith('--emit='))?.slice('--emit='.length)
-  return { json: args.includes('--json'), emit: EMITS.find((each) => each === emit) }
+  return { json: args.includes('--json'), emit: input === undefined ? undefined : EMITS.find((each) => each === emit) }
 }
 
 /** Writes to stdout now; throws when nobody can read it, so that a command can undo what it could not tell. */
@@ -218,7 +218,7 @@ export function parse(command: Command, args: string[]): { operands: string[]; v
 }
 
 /** `A,B` as a list. */
-export const listed = (text: string) => text.split(',').filter((part) => part !== '')
+export const listed = (text: string) => text.split(',').map((part) => part.trim()).filter(Boolean)
 
 export function checkOperands({ operands: [from, to], usage }: Command, given: string[]): void {
   if (given.length < from || given.length > to) throw usageError(`usage: lockpact ${usage}`)

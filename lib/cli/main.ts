@@ -62,7 +62,7 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
 }
 
 async function start(command: Command, args: string[]): Promise<number> {
-  let io = new Io(wantedBy(args))
+  let io = new Io(wantedBy(command, args))
   // What the library warns of are words, too.
   process.removeAllListeners('warning').on('warning', ({ message }) => io.say(message))
   try {
