@@ -286,7 +286,7 @@ export function help(command: Command): string {
     'exit status:',
     '  0 done, 64 usage, 65 bad data in a file, 73 cannot create,',
     '  75 somebody else has it (or its guard), 77 not permitted (or not the holder)',
-    ...notes.map((note) => `  ${note}`),
+    ...wrap(notes.join(' '), 77).map((line) => `  ${line}`),
   ].join('\n')
 }
 
