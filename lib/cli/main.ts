@@ -36,6 +36,10 @@ const GROUPS: Record<string, Record<string, Entry>> = {
     tail: { about: 'the last lines', load: async () => (await import('./lines.js')).tail },
     edit: { about: 'change a file by a command: old text in, new text out', load: async () => (await import('./edit.js')).command },
   },
+  setup: {
+    guard: { about: 'hook for coding agents: stops writes to what others hold', load: async () => (await import('./guard.js')).command },
+    report: { about: 'what stomped what; skips, holds, recoveries', load: async () => (await import('./report.js')).command },
+  },
 }
 
 const COMMANDS: Record<string, Entry> = Object.assign({}, ...Object.values(GROUPS))

@@ -131,15 +131,15 @@ export async function changeDocument<E extends object>(root: string, kind: Kind<
     (bytes, path) => {
       const document = bytes === undefined ? NEW : parse(bytes, path, kind)
       if (!document) moveAside(root, kind.name, path, bytes!)
-      const { rev, entries, lines } = (document ?? NEW) as Document<E>
+      const before = (document ?? NEW) as Document<E>
       let after: E[] | undefined
       try {
-        after = decide(entries)
+        after = decide(before.entries)
       } catch (error) {
         refusal = error
       }
       // What was moved aside is replaced in any case.
-      return after || !document ? format({ rev: rev + 1, entries: after ?? entries, lines }, kind) : undefined
+      return after || !document ? format(before, after ?? [], kind) : undefined
     },
     { ...WAITING, mode: kind.mode },
   )
@@ -150,19 +150,25 @@ interface Document<E> {
   rev: number
   entries: E[]
   /** An entry that nobody changes is written as it was read. */
-  lines?: Map<unknown, string> | undefined
+  lines?: string[] | undefined
 }
 
 const NEW: Document<never> = { rev: 0, entries: [] }
 
-function format<E extends object>({ rev, entries, lines }: Document<E>, { name }: Kind<E>): string {
-  const body = entries.map((entry) => lines?.get(entry) ?? JSON.stringify(entry))
-  return `{"v":1,"rev":${rev},"${name}":[\n${body.join(',\n')}${body.length > 0 ? '\n' : ''}]}\n`
+function format<E extends object>({ rev, entries, lines }: Document<E>, after: E[], { name }: Kind<E>): string {
+  let at = 0
+  const body = after.map((entry) => {
+    const found = lines ? entries.indexOf(entry, at) : -1
+    if (found < 0) return JSON.stringify(entry)
+    at = found + 1
+    return lines![found]
+  })
+  return `{"v":1,"rev":${rev + 1},"${name}":[\n${body.join(',\n')}${body.length > 0 ? '\n' : ''}]}\n`
 }
 
 // Undefined when it is damaged.
 function parse<E extends object>(bytes: Buffer, path: string, kind: Kind<E>): Document<E> | undefined {
-  let document: { v?: unknown; rev?: unknown; entries?: unknown; lines?: Map<unknown, string> }
+  let document: { v?: unknown; rev?: unknown; entries?: unknown; lines?: string[] }
   try {
     const text = textOf(bytes, path)
     document = parseLines(text, kind.name) ?? parseAny(text, kind.name)
@@ -175,20 +181,19 @@ function parse<E extends object>(bytes: Buffer, path: string, kind: Kind<E>): Do
   return isSound ? (document as Document<E>) : undefined
 }
 
-// As we write it: an entry a line, which is kept.
+// As we write it: an entry a line, which is kept. Undefined for an empty one, and for what somebody has formatted otherwise.
 function parseLines(text: string, name: string) {
-  const [first, ...rest] = text.split('\n')
-  const [, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[$/.exec(first!) ?? []
-  if (named !== name || rest.pop() !== '' || rest.pop() !== ']}') return undefined
-  const lines = new Map<unknown, string>()
-  const entries = rest.map((line) => {
-    const json = line.endsWith(',') ? line.slice(0, -1) : line
-    const entry: unknown = JSON.parse(json)
-    lines.set(entry, json)
-    return entry
-  })
-  return { v: 1, rev: Number(rev), entries, lines }
+  const [head, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[\n/.exec(text) ?? []
+  if (named !== name || !text.endsWith(TAIL)) return undefined
+  const lines = text.slice(head!.length, -TAIL.length).split(',\n')
+  try {
+    return { v: 1, rev: Number(rev), entries: lines.map((line): unknown => JSON.parse(line)), lines }
+  } catch {
+    return undefined
+  }
 }
+
+const TAIL = '\n]}\n'
 
 function parseAny(text: string, name: string) {
   const { v, rev, [name]: entries } = JSON.parse(text) as Record<string, unknown>
@@ -219,10 +224,11 @@ export interface WorkEvent {
    * | `recovered` | follows somebody who died or whose time ran out |
    * | `lost` | lost what it had |
    * | `broken` | broke whose lock |
-   * | `held` | had something for longer than a second |
+   * | `held`, `waited` | had something, or waited for it, for longer than a second |
+   * | `bypassed` | wrote in spite of the guard |
    * | `damaged` | a document could not be parsed |
    */
-  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'damaged'
+  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'waited' | 'bypassed' | 'damaged'
   /** `slot:KEY`, a path, or the name of a document. */
   what: string
   by?: string | null
