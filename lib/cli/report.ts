@@ -16,7 +16,7 @@ export const command: Command = {
 
   async run(_operands, values, io) {
     const root = findWorkspace(text(values, 'dir'))
-    const back = Number(duration(values, 'since', 'all')?.ms ?? DEFAULT_MS)
+    const back = duration(values, 'since', 'all') ?? DEFAULT_MS
     const now = Date.now()
     const events = readEvents(root)
     const report = summarize(events, now - back, now)

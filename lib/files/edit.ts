@@ -82,17 +82,15 @@ export function replaceFile(file: string, change: (bytes: Buffer | undefined, pa
   )
 }
 
-const { isAscii } = process.getBuiltinModule('node:buffer')
+const { isAscii, isUtf8 } = process.getBuiltinModule('node:buffer')
 
 /** Bytes as a text. Throws `EINVAL` rather than lose what is not UTF-8. */
 export function textOf(bytes: Buffer | undefined, path: string): string {
-  try {
-    if (bytes === undefined) return ''
-    // Ten times as fast, for a registry of megabytes.
-    return isAscii(bytes) ? bytes.toString('latin1') : new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new LockError('EINVAL', `${path} is not UTF-8 text; it was left as it is`, { file: path })
-  }
+  if (bytes === undefined) return ''
+  // A registry of megabytes is read ten times as fast; a TextDecoder costs more than all the rest of a small change.
+  if (isAscii(bytes)) return bytes.toString('latin1')
+  if (isUtf8(bytes)) return bytes.toString()
+  throw new LockError('EINVAL', `${path} is not UTF-8 text; it was left as it is`, { file: path })
 }
 
 interface Facts {

@@ -3,6 +3,7 @@ import { checkLine } from '../files/index.js'
 import { checkOptions, finite } from './gate.js'
 import { type Conflict, conflictsOf, type Intent as Entry, isCircle, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, isProcess, overBy, type Processes, processesOf, processHere, sharesProcess } from './lease.js'
+import { recall } from './session.js'
 import { asWorkErrors, changeDocument, findWorkspace, FOLDER, type Kind, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
 /** What a task is going to write, and what is to happen when others are at it. */
@@ -210,7 +211,9 @@ function tellOver({ root, task }: Asked, over: Entry[]): void {
 
 async function locksInTheWay({ root, writes, worker }: Asked): Promise<Conflict[]> {
   const ours = [processHere(process.pid), ...(worker ? [worker] : [])]
-  const isOurs = ({ stamp }: Inspection) => ours.some((each) => sharesProcess(processesOf(stamp!), each))
+  const tokens = recall(root).filter(({ kind }) => kind === 'lock')
+  const ids = new Set(tokens.map(({ token }) => idOf(token)))
+  const isOurs = ({ stamp }: Inspection) => ids.has(stamp?.id ?? '') || ours.some((each) => sharesProcess(processesOf(stamp!), each))
   const locks: Inspection[] = []
   for (const path of writes) locks.push(...(await locksOn(root, path)))
   const found = new Map(locks.map((each) => [each.lockFile, each]))

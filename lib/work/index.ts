@@ -6,4 +6,4 @@ export { type Counts, type Logged, type Report, type Span, summarize } from './r
 export { endSession, forget, ownLock, recall, remember, type Remembered, sessionOf } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
 export { type Disturbed, whomDisturbs } from './writing.js'
-export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, readEvents, type WorkEvent, type Workspace } from './workspace.js'
+export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, logLockEvent, nameIn, readEvents, type WorkEvent, type Workspace } from './workspace.js'
