@@ -9,6 +9,7 @@ const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: C
   status: { about: 'who holds what, since when, until when', load: () => import('./status.js') },
   sweep: { about: 'remove stale locks below a folder', load: () => import('./sweep.js') },
   break: { about: 'remove a lock by force', load: () => import('./break.js') },
+  init: { about: 'set a workspace up from the templates; can be run again', load: () => import('./init.js') },
 }
 
 async function main(name: string | undefined, args: string[]): Promise<number> {
