@@ -22,13 +22,18 @@ export function putBlock(text: string | undefined, body: string, marks: Marks): 
 /** The same where the marks are there; else undefined. */
 export function updateBlock(text: string, body: string, { begin, end }: Marks): Edit | undefined {
   const lines = text.split(/(?<=\n)/)
-  const from = lines.findIndex((line) => line.replace(/^\uFEFF/, '').trimEnd() === begin)
+  const from = lines.findIndex((line) => bare(line) === begin)
   if (from < 0) return undefined
-  const to = lines.findIndex((line, at) => at > from && line.trimEnd() === end)
+  const to = lines.findIndex((line, at) => at > from && bare(line) === end)
   if (to < 0) return { left: `it has ${begin}, but no ${end} behind it` }
   const inside = lines.slice(from + 1, to).join('')
   if (inside.replaceAll('\r\n', '\n') === body) return {}
   return { text: [...lines.slice(0, from + 1), asIn(lines[from]!, body), ...lines.slice(to)].join('') }
+}
+
+// Four spaces in front would be code.
+function bare(line: string): string {
+  return line.replace(/^\uFEFF? {0,3}/, '').trimEnd()
 }
 
 function append(text: string, block: string): string {
