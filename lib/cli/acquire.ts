@@ -1,8 +1,6 @@
-import { acquireLock, type AcquireOptions, describeHolder, isLockError, type Lock, quoted } from '../core/index.js'
+import { type AcquireOptions, describeHolder, type Lock, quoted } from '../core/index.js'
 import { type Command, duration, type Io, text, usageError, type Values } from './command.js'
-
-/** A hung holder that should renew is watched for five seconds, so that it does not block a crontab for ever. */
-const WATCHING = '6s'
+import { acquireWatching } from './watching.js'
 
 export const command: Command = {
   usage: 'acquire RESOURCE [options]',
@@ -28,7 +26,7 @@ export const command: Command = {
 
   async run([resource], values, io) {
     try {
-      const lock = await acquire(resource!, optionsFrom(values))
+      const lock = await acquireWatching(resource!, optionsFrom(values))
       await printOrRelease(lock, io)
       const { file, stamp, recovered } = lock
       const until = stamp.expiresAt ? `until ${stamp.expiresAt}` : 'until it is released'
@@ -56,16 +54,6 @@ async function printOrRelease(lock: Lock, io: Io): Promise<void> {
 function nameOf(resource: string, values: Values): string {
   const lockFile = text(values, 'lock-file')
   return quoted(resource) + (lockFile === undefined ? '' : ` --lock-file ${quoted(lockFile)}`)
-}
-
-async function acquire(resource: string, options: AcquireOptions): Promise<Lock> {
-  try {
-    return await acquireLock(resource, options)
-  } catch (error) {
-    if (isLockError(error) && error.code === 'ELOCKED' && error.verdict === 'silent' && options.wait === undefined)
-      return acquireLock(resource, { ...options, wait: WATCHING })
-    throw error
-  }
 }
 
 function optionsFrom(values: Values): AcquireOptions {

@@ -9,15 +9,19 @@ export interface Option {
   value?: string
   about: string
   short?: string
+  /** May be given several times. */
+  multiple?: boolean
 }
 
-export type Values = Record<string, string | boolean | undefined>
+export type Values = Record<string, string | boolean | string[] | undefined>
 
 export interface Command {
   usage: string
   about: string
   options: Record<string, Option>
   examples: string[]
+  /** More exit statuses. */
+  notes?: string[]
   /** How many operands there must be: from, to. */
   operands: [number, number]
   run(operands: string[], values: Values, io: Io): Promise<number>
@@ -34,12 +38,13 @@ export const COMMON: Record<string, Option> = {
 export class Io {
   readonly json: boolean
   readonly #quiet: boolean
-  readonly #conflict: number
+  /** The exit status when somebody else has it. */
+  readonly conflict: number
 
   constructor(values: Values) {
     this.json = values['json'] === true
     this.#quiet = values['quiet'] === true
-    this.#conflict = exitCode(values['conflict-exit-code'])
+    this.conflict = exitCode(values['conflict-exit-code'])
   }
 
   /** The object for `--json`, or else the text, which may be empty. */
@@ -70,7 +75,7 @@ export class Io {
         '',
       )
     this.say(message)
-    return statusOf(code, this.#conflict)
+    return statusOf(code, this.conflict)
   }
 }
 
@@ -119,9 +124,9 @@ export function usageError(message: string): LockError {
 /** Splits the words behind the command's name. Throws `EINVAL` for what the command does not know. */
 export function parse(command: Command, args: string[]): { operands: string[]; values: Values } {
   const options = Object.fromEntries(
-    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short }]) => [
+    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short, multiple }]) => [
       name,
-      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }) },
+      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }), ...(multiple && { multiple }) },
     ]),
   )
   try {
@@ -150,6 +155,12 @@ export function text(values: Values, name: string): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
+/** What was given for an option that may be given several times. */
+export function list(values: Values, name: string): string[] {
+  const value = values[name]
+  return Array.isArray(value) ? value : []
+}
+
 export function needed(values: Values, name: string, why: string): string {
   const value = text(values, name)
   if (value === undefined || value === '') throw usageError(`--${name} is missing: ${why}`)
@@ -173,7 +184,7 @@ export function placeOf(resource: string, options: { lockFile?: string }): { fil
   return { file, lockFile }
 }
 
-export function help({ usage, about, options, examples }: Command): string {
+export function help({ usage, about, options, examples, notes }: Command): string {
   const rows = Object.entries({ ...options, ...COMMON }).map(
     ([option, { value, short, about }]) =>
       [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const,
@@ -192,6 +203,7 @@ export function help({ usage, about, options, examples }: Command): string {
     'exit status:',
     '  0 done, 64 usage, 73 cannot create, 75 somebody else has it (or its guard),',
     '  77 not permitted (or not the holder)',
+    ...(notes ?? []).map((note) => `  ${note}`),
   ].join('\n')
 }
 

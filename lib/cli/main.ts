@@ -4,10 +4,13 @@ import { checkOperands, type Command, EXIT, help, Io, parse, writeOut } from './
 // One lazily loaded file per command: a cold start reads what it needs.
 const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: Command }> }> = {
   acquire: { about: 'take a lock that outlives this command; prints its token', load: () => import('./acquire.js') },
+  run: { about: 'run a command while holding a slot, locks, or write intents', load: () => import('./run.js') },
   renew: { about: "make a lock's lease begin anew", load: () => import('./renew.js') },
   release: { about: 'give a lock back', load: () => import('./release.js') },
   status: { about: 'who holds what, since when, until when', load: () => import('./status.js') },
   sweep: { about: 'remove stale locks below a folder', load: () => import('./sweep.js') },
+  report: { about: 'what stomped what; skips, holds, recoveries', load: () => import('./report.js') },
+  guard: { about: 'hook for coding agents: stops writes to what others hold', load: () => import('./guard.js') },
   break: { about: 'remove a lock by force', load: () => import('./break.js') },
   init: { about: 'set a workspace up from the templates; can be run again', load: () => import('./init.js') },
 }

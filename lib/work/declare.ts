@@ -56,7 +56,7 @@ export interface Intent {
 /** A refusal has `conflicts`. */
 export type ConflictError = LockError & { conflicts: Conflict[] }
 
-const INTENTS: Kind<Entry> = { name: 'intents', isEntry: isIntent }
+export const INTENTS: Kind<Entry> = { name: 'intents', isEntry: isIntent }
 const LIMITS = { task: 200, writes: 1_000 }
 /** A task that waits keeps its place while it renews this. */
 const PLACE_TTL_MS = 60_000

@@ -2,6 +2,8 @@
 export { type ConflictError, type DeclareOptions, declareWrites, type Intent, type IntentState, listIntents, renewWrites, withdrawWrites } from './declare.js'
 export { bindSlot, completeSlot, type EndOptions, failSlot, freeSlot, gate, type GateOptions, type Go, listSlots, renewSlot, type Skip, type SlotOptions, type SlotState } from './gate.js'
 export type { Conflict, Policy } from './intents.js'
+export { type Counts, type Logged, type Report, type Span, summarize } from './report.js'
 export { endSession, forget, ownLock, recall, remember, type Remembered, sessionOf } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
+export { type Disturbed, whomDisturbs } from './writing.js'
 export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, readEvents, type WorkEvent, type Workspace } from './workspace.js'

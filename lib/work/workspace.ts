@@ -219,10 +219,11 @@ export interface WorkEvent {
    * | `recovered` | follows somebody who died or whose time ran out |
    * | `lost` | lost what it had |
    * | `broken` | broke whose lock |
-   * | `held` | had something for longer than a second |
+   * | `held`, `waited` | had something, or waited for it, for longer than a second |
+   * | `bypassed` | wrote in spite of the guard |
    * | `damaged` | a document could not be parsed |
    */
-  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'damaged'
+  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'waited' | 'bypassed' | 'damaged'
   /** `slot:KEY`, a path, or the name of a document. */
   what: string
   by?: string | null

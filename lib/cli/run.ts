@@ -1,0 +1,286 @@
+import { constants } from 'node:os'
+import { type AcquireOptions, crypto, idOf, isLockError, type Lock, locate, LockError } from '../core/index.js'
+import { completeSlot, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, forget, freeSlot, gate, type GateOptions, type Go, type Intent, listSlots, logEvent, ownLock, recall, remember, sessionOf } from '../work/index.js'
+import { type Command, duration, EXIT, type Io, list, text, usageError, type Values } from './command.js'
+import { skipWords } from './skip.js'
+import { type Ending, supervise } from './supervise.js'
+import { acquireWatching } from './watching.js'
+
+export const command: Command = {
+  usage: 'run [--slot KEY] [--lock R…] [--writes P,…] [options] -- COMMAND…',
+  about:
+    'The answer for cron: asks the gate, declares what will be written, takes the locks, and only then starts the command; a skip is ' +
+    'decided before there is a process. Renews while the command runs, passes signals on, and gives its exit status. When something is ' +
+    'lost, the time is over, or this wrapper is killed, the whole process group of the command is ended: SIGTERM, then SIGKILL after 5 s.',
+  operands: [1, Infinity],
+  options: {
+    slot: { value: 'KEY', about: 'ask the gate of this key: skip when somebody is at it, or (by the rule) has done it' },
+    every: { value: 'TIME', about: 'the rule: once in each period of this length' },
+    offset: { value: 'TIME', about: 'moves the periods of --every' },
+    cooldown: { value: 'TIME', about: 'the rule: not sooner than this after the last that was done' },
+    name: { value: 'NAME', about: 'the rule: once for this name, such as a date' },
+    done: { value: 'WHEN', about: "'exit' (default): exit status 0 is done; 'explicit': only the command's own lockpact done, and without it nothing was shipped" },
+    lock: { value: 'R', multiple: true, about: 'hold the lock of this file, part or free name' },
+    writes: { value: 'P,…', multiple: true, about: 'declare that these files and folders will be written' },
+    task: { value: 'T', about: 'the name for --writes (default: the slot, or the owner, or the command)' },
+    policy: { value: 'P', about: 'when others write there: refuse, queue or warn' },
+    wait: { value: 'TIME', about: "how long to wait for locks and for --policy queue ('forever'; default: refuse at once)" },
+    ttl: { value: 'TIME', about: 'how long it is all good for when this machine is gone (default 10m); it is renewed' },
+    timeout: { value: 'TIME', about: 'end the command after this' },
+    owner: { value: 'LABEL', about: 'who, for people (default: the slot, or the command)' },
+    dir: { value: 'DIR', about: 'the workspace' },
+  },
+  examples: [
+    'lockpact run --slot heartbeat --cooldown 15m --done explicit --timeout 30m -- claude -p "…"',
+    'lockpact run --lock memory/queue.md --wait 30s -- ./tidy-queue.sh',
+    'lockpact run --writes src,docs --policy queue --task weekly -- make report',
+  ],
+  notes: ['76 lost while running, 126/127 the command could not be started, 128+n ended by a signal,', "otherwise the command's own; a timeout is 75 (or --conflict-exit-code)"],
+
+  async run(words, values, io) {
+    const plan = planOf(words, values)
+    const held = new Held(plan, io)
+    try {
+      const refusal = await held.take()
+      return refusal ?? (await held.work())
+    } finally {
+      await held.letGo()
+    }
+  },
+}
+
+interface Plan {
+  command: string[]
+  root: string | undefined
+  session: string
+  isOwnSession: boolean
+  slot: string | undefined
+  rule: GateOptions
+  isExplicit: boolean
+  locks: string[]
+  writes: string[]
+  task: string
+  policy: 'refuse' | 'queue' | 'warn' | undefined
+  wait: number | undefined
+  ttlMs: number
+  timeoutMs: number
+  owner: string
+}
+
+const DEFAULT_TTL_MS = 600_000
+
+function planOf(command: string[], values: Values): Plan {
+  const slot = text(values, 'slot')
+  const [locks, writes] = [list(values, 'lock'), list(values, 'writes').flatMap((paths) => paths.split(',').filter(Boolean))]
+  if (slot === undefined && locks.length === 0 && writes.length === 0) throw usageError('run needs something to hold: --slot KEY, --lock R or --writes P')
+  const rules = ['every', 'offset', 'cooldown', 'name'].filter((name) => values[name] !== undefined)
+  if (slot === undefined && (rules.length > 0 || values['done'] !== undefined)) throw usageError(`--${rules[0] ?? 'done'} is about a slot; give --slot KEY too`)
+  const done = text(values, 'done') ?? 'exit'
+  if (done !== 'exit' && done !== 'explicit') throw usageError(`--done is exit or explicit, not ${done}`)
+  const dir = text(values, 'dir')
+  const session = sessionOf()
+  const owner = text(values, 'owner') ?? slot ?? command[0]!.replace(/^.*[/\\]/, '').slice(0, 60)
+  const ms = (name: string, word = '') => duration(values, name, word)?.ms as number | undefined
+  return {
+    command,
+    root: slot !== undefined || writes.length > 0 ? findWorkspace(dir) : findWorkspaceIfAny(dir),
+    session: session ?? crypto().randomUUID(),
+    isOwnSession: session === undefined,
+    slot,
+    rule: { every: ms('every'), offset: ms('offset'), cooldown: ms('cooldown'), slot: text(values, 'name') },
+    isExplicit: done === 'explicit',
+    // In one order, so that two runs do not wait for each other.
+    locks: [...locks].sort((a, b) => (locate(a).lockFile < locate(b).lockFile ? -1 : 1)),
+    writes,
+    task: text(values, 'task') ?? slot ?? owner,
+    policy: text(values, 'policy') as Plan['policy'],
+    wait: ms('wait', 'forever'),
+    ttlMs: ms('ttl') ?? DEFAULT_TTL_MS,
+    timeoutMs: ms('timeout') ?? Infinity,
+    owner,
+  }
+}
+
+/** What a run holds, from the first to the last. */
+class Held {
+  readonly #plan: Plan
+  readonly #io: Io
+  readonly #lost = new AbortController()
+  #slot: Go | undefined
+  #intent: Intent | undefined
+  readonly #locks: Lock[] = []
+  #timer: NodeJS.Timeout | undefined
+  #renewed = performance.now()
+
+  constructor(plan: Plan, io: Io) {
+    this.#plan = plan
+    this.#io = io
+  }
+
+  // ---- before the command ----
+
+  /** Takes all of it; the exit status when somebody is in the way. */
+  async take(): Promise<number | undefined> {
+    const { slot, rule, root, owner, ttlMs, writes, locks } = this.#plan
+    if (slot !== undefined) {
+      const answer = await gate(slot, { ...rule, owner, ttl: ttlMs, pid: process.pid, dir: root })
+      if (!answer.go) {
+        const { go, ...facts } = answer
+        this.#io.print({ go, ...facts }, '')
+        this.#io.say(skipWords(answer))
+        return this.#io.conflict
+      }
+      this.#slot = answer
+      await this.#remember('slot', slot, answer.token, answer.expiresAt)
+      if (answer.recovered) this.#io.say(`the last run, of ${answer.recovered.by ?? 'somebody'}, did not say how it ended (${answer.recovered.why}); its work may be half done`)
+    }
+    try {
+      if (writes.length > 0) await this.#declare()
+      for (const lock of locks) await this.#lock(lock)
+    } catch (error) {
+      if (!isLockError(error)) throw error
+      if (root !== undefined && error.code === 'ELOCKED' && !('conflicts' in error)) logEvent(root, { type: 'refused', what: error.file ?? '', by: owner, against: error.holder?.owner ?? null, why: error.verdict ?? null })
+      return this.#io.fail(error, 'conflicts' in error ? { granted: false, task: this.#plan.task, conflicts: error.conflicts } : { held: false })
+    }
+    return undefined
+  }
+
+  async #declare(): Promise<void> {
+    const { task, writes, policy, wait, owner, ttlMs, root } = this.#plan
+    const intent = await declareWrites({ task, writes, policy, owner, ttl: ttlMs, pid: process.pid, dir: root, ...(wait !== undefined && { wait }), onConflict: (conflicts) => conflicts.forEach(({ path, task, owner }) => this.#io.say(`${path} is being written by ${task ?? owner ?? 'somebody'} as well`)) })
+    this.#intent = intent
+    await this.#remember('intent', task, intent.token, intent.expiresAt)
+  }
+
+  async #lock(resource: string): Promise<void> {
+    const { wait, owner, ttlMs, root } = this.#plan
+    const outer = ownLock(root, resource)
+    const options: AcquireOptions = { owner, ttl: ttlMs, ...(wait !== undefined && { wait }), ...(outer && { lockFile: `${outer.lockFile}.inner` }) }
+    const lock = await acquireWatching(resource, options)
+    this.#locks.push(lock)
+    lock.signal.addEventListener('abort', () => void this.#onLoss(lock.token, `the lock of ${lock.file}`))
+    await this.#remember('lock', lock.file, lock.token, null, lock.lockFile)
+  }
+
+  #remember(kind: 'slot' | 'intent' | 'lock', name: string, token: string, until: string | null, lockFile?: string): Promise<void> {
+    return remember(this.#plan.root, { kind, name, token, until, ...(lockFile !== undefined && { lockFile }) }, this.#plan.session)
+  }
+
+  // ---- while it runs ----
+
+  async work(): Promise<number> {
+    const { command, root, session, slot, timeoutMs, ttlMs } = this.#plan
+    const env = { ...process.env, LOCKPACT_SESSION: session, ...(root !== undefined && { LOCKPACT_DIR: root }), ...(slot !== undefined && { LOCKPACT_SLOT: slot }) }
+    this.#timer = setInterval(() => void this.#renew().catch(() => {}), ttlMs / 3)
+    const ending = await supervise({ command, env, timeoutMs, lost: this.#lost.signal, bind: (pids) => this.#bind(pids), confirm: () => this.#confirm() })
+    clearInterval(this.#timer)
+    return this.#settle(ending)
+  }
+
+  async #bind(pids: number[]): Promise<void> {
+    for (const pid of pids) {
+      await this.#slot?.bind(pid)
+      await this.#intent?.bind(pid)
+      for (const lock of this.#locks) await lock.bind(pid)
+    }
+  }
+
+  // Locks renew themselves.
+  async #renew(): Promise<void> {
+    const { ttlMs, task, slot } = this.#plan
+    const isLate = performance.now() - this.#renewed > ttlMs
+    const attempt = async (held: { token: string; renew(): Promise<unknown> } | undefined, what: string) => {
+      if (!held || !this.#isRemembered(held.token)) return
+      await held.renew().catch(async (error: unknown) => {
+        if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what)
+        else if (isLate) throw error
+      })
+    }
+    await attempt(this.#slot, `the slot ${slot}`)
+    await attempt(this.#intent, `what ${task} has declared`)
+    this.#renewed = performance.now()
+  }
+
+  // After a stop: whatever was lost meanwhile.
+  async #confirm(): Promise<void> {
+    await this.#renew()
+    for (const lock of this.#locks) if (this.#isRemembered(lock.token)) await lock.renew()
+    this.#lost.signal.throwIfAborted()
+  }
+
+  // The command may have given back by itself what it was given.
+  async #onLoss(token: string, what: string): Promise<void> {
+    if (!this.#isRemembered(token) || this.#lost.signal.aborted) return
+    this.#io.say(`${what} was lost; the command is being ended`)
+    if (this.#plan.root !== undefined) logEvent(this.#plan.root, { type: 'lost', what, by: this.#plan.owner })
+    this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
+  }
+
+  #isRemembered(token: string): boolean {
+    const { root, session } = this.#plan
+    return root === undefined || recall(root, session).some((entry) => entry.token === token)
+  }
+
+  // ---- after it ----
+
+  async #settle(ended: Ending): Promise<number> {
+    const { slot, isExplicit } = this.#plan
+    // It may have been lost in the last second.
+    const ending: Ending = ended.how === 'exited' && !(await this.#isStillHeld()) ? { how: 'lost' } : ended
+    const [status, note] = this.#statusOf(ending)
+    if (ending.how === 'timed out') this.#io.say(`the command ${note}`)
+    if (slot === undefined || !this.#slot || !this.#isRemembered(this.#slot.token)) return status
+    const isDone = ending.how === 'exited' && status === 0
+    const { token } = this.#slot
+    const options = { dir: this.#plan.root, note: isDone ? undefined : note }
+    try {
+      await (isDone ? (isExplicit ? freeSlot : completeSlot) : failSlot)(slot, token, options)
+      this.#slot = undefined
+      return status
+    } catch (error) {
+      this.#slot = undefined
+      // The command has said itself how it ended.
+      if (this.#hasEnded(slot, token)) return status
+      this.#io.say((error as Error).message)
+      return status !== 0 ? status : isLockError(error) && error.code === 'ENOTACQUIRED' ? EXIT.lost : EXIT.cannotCreate
+    }
+  }
+
+  #isStillHeld(): Promise<boolean> {
+    return this.#confirm().then(
+      () => true,
+      (error: unknown) => !isLockError(error) || error.code !== 'ECOMPROMISED',
+    )
+  }
+
+  #statusOf(ending: Ending): [status: number, note: string] {
+    switch (ending.how) {
+      case 'exited':
+        return [ending.code, `exit status ${ending.code}`]
+      case 'signalled':
+        return [128 + constants.signals[ending.signal], `ended by ${ending.signal}`]
+      case 'timed out':
+        return [this.#io.conflict, `timed out after ${this.#plan.timeoutMs / 1000} s`]
+      case 'lost':
+        return [EXIT.lost, 'lost while running']
+    }
+  }
+
+  #hasEnded(slot: string, token: string): boolean {
+    const record = listSlots({ dir: this.#plan.root }).find(({ key }) => key === slot)
+    return record?.outcomes.some(({ id, outcome }) => id === idOf(token) && outcome !== 'lost') ?? false
+  }
+
+  /** Gives back what is left. */
+  async letGo(): Promise<void> {
+    const { root, session, slot, isOwnSession } = this.#plan
+    clearInterval(this.#timer)
+    // Not started: nothing was shipped.
+    if (this.#slot && this.#isRemembered(this.#slot.token)) await freeSlot(slot!, this.#slot.token, { dir: root }).catch(() => {})
+    await this.#intent?.release().catch(() => {})
+    for (const lock of this.#locks) await lock.release().catch(() => {})
+    if (root === undefined) return
+    if (isOwnSession) endSession(root, session)
+    else for (const token of [this.#slot?.token, this.#intent?.token, ...this.#locks.map((lock) => lock.token)]) if (token !== undefined) await forget(root, token, session).catch(() => {})
+  }
+}
