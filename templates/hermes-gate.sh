@@ -4,9 +4,9 @@
 #   hermes cron create "every 1h" "PROMPT" --name heartbeat --script heartbeat-gate.sh
 #
 # Hermes runs it before the agent: a last line {"wakeAgent": false} means that no model is started; anything else is shown to the agent.
-# So a skip costs no token. A script that fails starts the agent: that is seen, where a job that never runs is not.
+# When the script fails, the agent starts: that is seen, a job that never runs is not.
 #
 # End the PROMPT with: "The line above has a token. When it is shipped, run in ~/project: npx lockpact done heartbeat --token TOKEN
 # --note 'what'. Nothing to do: npx lockpact free heartbeat --token TOKEN."
 cd "$HOME/project" || exit 1 # the folder with .lockpact
-exec npx lockpact gate heartbeat --cooldown 15m --emit wake
+exec node_modules/.bin/lockpact gate heartbeat --cooldown 15m --owner hourly --emit wake

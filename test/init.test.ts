@@ -238,11 +238,11 @@ describe('.claude/settings.json', () => {
 
   test('what is added is indented as the rest', () => {
     const { text } = bring('{\n    "model": "opus",\n    "hooks": {\n        "Stop": []\n    }\n}\n')
-    expect(text).toBe(`${JSON.stringify({ model: 'opus', hooks: { Stop: ours['Stop'], UserPromptSubmit: ours['UserPromptSubmit'] } }, null, 4)}\n`)
+    expect(text).toBe(`${JSON.stringify({ model: 'opus', hooks: { Stop: ours['Stop'], UserPromptSubmit: ours['UserPromptSubmit'], PreToolUse: ours['PreToolUse'] } }, null, 4)}\n`)
   })
 
   test('hooks of lockpact that somebody has changed stay', () => {
-    const text = '{"hooks":{"UserPromptSubmit":[{"hooks":[{"type":"command","command":"npx lockpact gate mine --emit hook"}]}],"Stop":[{"hooks":[{"type":"command","command":"npx lockpact free mine"}]}]}}'
+    const text = '{"hooks":{"UserPromptSubmit":[{"hooks":[{"type":"command","command":"npx lockpact gate mine --emit hook"}]}],"PreToolUse":[{"hooks":[{"type":"command","command":"npx lockpact guard"}]}],"Stop":[{"hooks":[{"type":"command","command":"npx lockpact free mine"}]}]}}'
     expect(bring(text)).toMatchObject({ did: 'kept', text })
   })
 
@@ -295,11 +295,21 @@ describe('the crontab lines', () => {
     }
   })
 
-  test('it says when npx would not find lockpact there', () => {
+  test('start lockpact from where it is installed, and say when it is not', () => {
     const folder = tempFolder()
     expect(init(folder).stdout).toContain(`lockpact is not installed in ${folder}`)
-    mkdirSync(join(folder, 'node_modules/lockpact'), { recursive: true })
-    expect(init(folder).stdout).not.toContain('not installed')
+    put(folder, 'node_modules/.bin/lockpact', '')
+    mkdirSync(join(folder, 'below'))
+    for (const [dir, launcher] of [['.', 'node_modules/.bin/lockpact'], ['below', `${folder}/node_modules/.bin/lockpact`]] as const) {
+      const { stdout } = init(folder, [dir])
+      expect(stdout).not.toContain('not installed')
+      expect(stdout).toContain(` && ${launcher} run `)
+    }
+    const other = tempFolder()
+    put(other, 'bin/lockpact', '')
+    const { crontab } = init(other, ['--json'], { env: { PATH: `${other}/bin:${process.env['PATH']}` } }).json()
+    expect(crontab[0]).toContain(`${other}/bin`)
+    expect(crontab[1]).toContain(' && lockpact run ')
   })
 })
 

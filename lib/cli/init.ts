@@ -133,7 +133,7 @@ function table(files: Step[], isDry: boolean): string {
 
 function nextSteps(dir: string, crontab: string[]): string {
   return [
-    ...(isInstalled(dir) ? [] : [`lockpact is not installed in ${dir}, and "npx lockpact" there needs it: npm install it first.`, '']),
+    ...(launcherFor(dir) === undefined ? [`lockpact is not installed in ${dir}: npm install it there first.`, ''] : []),
     'Next: put work into memory/contribution-queue.md, look through memory/heartbeat-prompt.md, and add these lines by crontab -e',
     `(what each word is for: ${join(TEMPLATES, 'crontab')}):`,
     '',
@@ -143,16 +143,27 @@ function nextSteps(dir: string, crontab: string[]): string {
   ].join('\n')
 }
 
-function isInstalled(dir: string): boolean {
-  return fs.existsSync(join(dir, 'node_modules/lockpact')) || (dirname(dir) !== dir && isInstalled(dirname(dir)))
+const LAUNCHER = 'node_modules/.bin/lockpact'
+
+/** How a crontab line in this folder starts lockpact; undefined: it is not installed. */
+function launcherFor(dir: string): string | undefined {
+  for (let folder = dir; ; folder = dirname(folder)) {
+    const path = join(folder, LAUNCHER)
+    if (fs.existsSync(path)) return folder === dir ? LAUNCHER : quoted(path)
+    if (folder === dirname(folder)) return foldersOf('lockpact').length > 0 ? 'lockpact' : undefined
+  }
 }
 
 /** The lines of the template for this folder and this machine. */
 function crontabFor(dir: string): string[] {
   const lines = template('crontab').split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  const launcher = launcherFor(dir) ?? LAUNCHER
+  const tools = foldersOf('node', 'claude', ...(launcher === 'lockpact' ? [launcher] : []))
   // To cron, % is the end of the line.
-  const place = quoted(dir).replaceAll('%', '\\%')
-  return lines.map((line) => (line.startsWith('PATH=') ? `PATH=${[...new Set([...foldersOf('node', 'claude'), ...line.slice(5).split(':')])].join(':')}` : line.replace('"$HOME/project"', () => place)))
+  const escaped = (words: string) => words.replaceAll('%', '\\%')
+  const pathFor = (line: string) => `PATH=${[...new Set([...tools, ...line.slice('PATH='.length).split(':')])].join(':')}`
+  const jobFor = (line: string) => line.replace('"$HOME/project"', () => escaped(quoted(dir))).replace(LAUNCHER, () => escaped(launcher))
+  return lines.map((line) => (line.startsWith('PATH=') ? pathFor(line) : jobFor(line)))
 }
 
 /** Where a shell finds these commands, apart from what npx has put in front. */
