@@ -27,6 +27,7 @@ function inline(name: string): string[] {
 
 const lockpact = (args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) => spawnSync(process.execPath, [commandPath, ...args], { encoding: 'utf8', ...options })
 const built = new Set([...lockpact(['--help']).stdout.matchAll(/^ {2}(\w+) /gm)].map((match) => match[1]!))
+if (!built.has('acquire')) throw new Error('lockpact --help shows no commands: is it built?')
 const CALL = /(?:lockpact|main\.js) ([a-z]+)/g
 
 /** Why an example cannot run in this build; '' when it can. */
