@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { dirname, fs, join, LockError, machineError, quoted, resolve, systemCode, workspace } from '../core/index.js'
+import { dirname, fs, join, LockError, machineError, quoted, relative, resolve, systemCode, workspace } from '../core/index.js'
 import { textOf, updateFile } from '../files/index.js'
 import { FOLDER, initWorkspace } from '../work/index.js'
 import { type Edit, marksOf, putBlock, updateBlock } from './block.js'
@@ -126,8 +126,13 @@ function read(file: string): string | undefined {
 
 // ---- words ----
 
+function shown(name: string): string {
+  const path = relative(process.cwd(), join(TEMPLATES, name))
+  return path.startsWith('..') ? join(TEMPLATES, name) : path
+}
+
 function table(files: Step[], isDry: boolean): string {
-  const rows = files.map(({ path, did, why }) => `${did.padEnd(8)} ${path}${why === undefined ? '' : `: ${why}${path === SETTINGS ? `; add the hooks of ${join(TEMPLATES, 'claude-settings.json')}` : ''}`}`)
+  const rows = files.map(({ path, did, why }) => `${did.padEnd(8)} ${path}${why === undefined ? '' : `: ${why}${path === SETTINGS ? `; add the hooks of ${shown('claude-settings.json')}` : ''}`}`)
   return [...(isDry ? ['dry run, nothing is changed:'] : []), ...rows].join('\n')
 }
 
@@ -135,11 +140,11 @@ function nextSteps(dir: string, crontab: string[]): string {
   return [
     ...(launcherFor(dir) === undefined ? [`lockpact is not installed in ${dir}: npm install it there first.`, ''] : []),
     'Next: put work into memory/contribution-queue.md, look through memory/heartbeat-prompt.md, and add these lines by crontab -e',
-    `(what each word is for: ${join(TEMPLATES, 'crontab')}):`,
+    `(what each word is for: ${shown('crontab')}):`,
     '',
     ...crontab,
     '',
-    `For Hermes: ${join(TEMPLATES, 'hermes-gate.sh')}. For Phantom: ${join(TEMPLATES, 'phantom.md')}.`,
+    `For Hermes: ${shown('hermes-gate.sh')}. For Phantom: ${shown('phantom.md')}.`,
   ].join('\n')
 }
 
