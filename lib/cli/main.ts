@@ -37,6 +37,7 @@ const GROUPS: Record<string, Record<string, Entry>> = {
     edit: { about: 'change a file by a command: old text in, new text out', load: async () => (await import('./edit.js')).command },
   },
   setup: {
+    init: { about: 'set a workspace up from the templates; can be run again', load: async () => (await import('./init.js')).command },
     guard: { about: 'hook for coding agents: stops writes to what others hold', load: async () => (await import('./guard.js')).command },
     report: { about: 'what stomped what; skips, holds, recoveries', load: async () => (await import('./report.js')).command },
   },
