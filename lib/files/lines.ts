@@ -139,8 +139,10 @@ export async function tailLines(file: string, count = 20, options: HoldOptions =
     } catch (error) {
       options.signal?.throwIfAborted()
       const isHeld = isLockError(error) && error.code === 'ELOCKED'
-      const now = lastLines(path, count)
-      return withArchive(path, count, isHeld && !now.isWhole ? now.lines.slice(0, -1) : now.lines)
+      // One more, to have enough without it.
+      const now = lastLines(path, count + 1)
+      const whole = isHeld && !now.isWhole ? now.lines.slice(0, -1) : now.lines
+      return withArchive(path, count, whole.slice(-count))
     }
   })
 }
