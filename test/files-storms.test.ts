@@ -17,10 +17,10 @@ const EVERY_MS = 50
 const timeout = 180_000
 
 /**
- * Runs `work` in all of them to its end; `watch` is called all the time. Between two kills, `lines` are journalled. Gives the number of
+ * Runs `work` in all of them to its end; `watch` is called all the time. Between two kills, so many `bytes` are journalled. Gives the number of
  * kills, and the journal.
  */
-async function rage(folder: string, lines: number, work: string, watch = () => {}): Promise<{ kills: number; journal: string[] }> {
+async function rage(folder: string, bytes: number, work: string, watch = () => {}): Promise<{ kills: number; journal: string[] }> {
   const journal = join(folder, 'journal')
   const body = `
 const journal = fs.openSync('journal', 'a')
@@ -50,8 +50,8 @@ ${work}`
     watch()
     const victims = [...running.values()].filter((child) => child.out() !== '' && child.process.exitCode === null && child.process.signalCode === null)
     if (Date.now() < next || victims.length === 0) continue
-    const grown = fs.readFileSync(journal, 'latin1').split('\n').length
-    if (grown < size + lines) continue
+    const grown = fs.statSync(journal).size
+    if (grown < size + bytes) continue
     next = Date.now() + EVERY_MS
     size = grown
     if (victims[Math.floor(Math.random() * victims.length)]!.process.kill('SIGKILL')) kills++
@@ -69,7 +69,7 @@ test('8 processes, 500 updates each of one counter: none is lost, and it is neve
   let last = 0
   const { kills, journal } = await rage(
     folder,
-    70,
+    500,
     `const count = (text) => { const counter = JSON.parse(text); counter.count++; return JSON.stringify(counter) + '\\n' }
 for (let done = before('SLOT'); done < ${UPDATES}; done++) {
   await updateFile('counter.json', count, { wait: '3m', fsync: false })
@@ -98,7 +98,7 @@ test('8 processes, 500 appended lines each, with rotation: none torn, none lost,
   const file = join(folder, 'log.md')
   const { kills, journal } = await rage(
     folder,
-    70,
+    9_000,
     `for (let done = before('SLOT'); done < ${UPDATES}; done++) {
   // Never the same twice: the line of somebody who was killed may be there.
   const line = 'SLOT ' + id + '-' + done + ' ' + 'x'.repeat(done % 200)
@@ -129,7 +129,7 @@ test('8 processes at a queue of 200 items that expire soon: none finished twice,
   fs.writeFileSync(file, `# Queue\r\n\r\n${items.map((item) => `- [ ] ${item}\r\n  of \`${item}\`\r\n`).join('')}`)
   const { kills, journal } = await rage(
     folder,
-    8,
+    150,
     `for (;;) {
   const taken = await takeItem('queue.md', { owner: 'worker SLOT', ttl: '1s', wait: '3m', fsync: false })
   if (taken) {
