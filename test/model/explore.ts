@@ -196,6 +196,7 @@ export class Explorer {
     if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
     if (operation?.do === 'break' && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
     if (call.do === 'write') this.#checkWrite(state, p, call.fd)
+    if (call.do === 'act') this.#checkAct(state, p)
     this.#advance(state, p, node, perform(state, p, call, this.around), log)
   }
 
@@ -269,6 +270,13 @@ export class Explorer {
     if (file.author === p || process.halfway) return
     const id = this.#idAt(file)
     if (file.author >= 0 || !this.#mayWrite(process, p, id)) throw new Violated(`process ${name(p)} writes into a file that is not its own`)
+  }
+
+  #checkAct(state: State, p: number): void {
+    const [file, id] = [fileAt(state, 0), lockIdOf(p)]
+    if (this.#idAt(file) !== id) throw new Violated(`${name(p)} acts, and its lock file is ${file ? 'not its own' : 'gone'}`)
+    const other = state.processes.findIndex((_, q) => this.#believes(state, q) && this.#heldBy(state, q)!.id !== id)
+    if (other >= 0) throw new Violated(`${name(p)} acts while ${name(other)} is inside its lease`)
   }
 
   #stampAt(file: File | undefined): Stamp | undefined {

@@ -7,7 +7,7 @@ import { afterAll, expect, test } from 'vitest'
 import * as protocol from '../../lib/core/protocol.js'
 import { type Explored, Explorer, type World } from './explore.js'
 import { loadChanged, MUTANTS } from './mutants.js'
-import { adopting, ALIVE_PID, binding, breaking, DEAD_PID, holderAndTaker, JUMPS, LYING, type LyingName, SCRIPTS, sharedToken, world } from './worlds.js'
+import { adopting, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, JUMPS, LYING, type LyingName, SCRIPTS, sharedToken, world } from './worlds.js'
 
 const MINUTES = 4 * 60_000
 const total = { worlds: 0, states: 0, steps: 0, quiet: 0 }
@@ -89,10 +89,15 @@ test('binding, adoption, two processes with one token, and a person who breaks',
   holds(breaking(undefined))
 })
 
+test('a holder that commits acts only while the lock is its own: one jump of any kind, for some of them also a crash', { timeout: MINUTES }, () => {
+  for (const jump of Object.keys(JUMPS) as (keyof typeof JUMPS)[]) holds(committing(jump, { maxCrashes: CRASHING.has(jump) ? 1 : 0 }))
+})
+
 test('each rule of the protocol is needed: without it a schedule is found', { timeout: MINUTES }, async () => {
   const table: string[] = []
-  for (const { name, changes, worlds, survives } of MUTANTS) {
-    const weak = await loadChanged(changes)
+  for (const { name, changes, calls, worlds, survives } of MUTANTS) {
+    const changed = await loadChanged(changes)
+    const weak = calls?.(changed) ?? changed
     const found = worlds()
       .map((each) => new Explorer(weak, each).explore(600_000).found)
       .find((each) => each !== undefined)

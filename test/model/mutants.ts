@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { apart, apartHolder, breaking, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, SCRIPTS, sharedToken, silentHolder, TAKING, TTL, world } from './worlds.js'
+import { apart, apartHolder, breaking, committing, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, SCRIPTS, sharedToken, silentHolder, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -28,6 +28,8 @@ export async function loadChanged(changes: Change[]): Promise<Protocol> {
 export interface Mutant {
   name: string
   changes: Change[]
+  /** What its caller does otherwise. */
+  calls?: (protocol: Protocol) => Protocol
   /** Where it is looked for, in this order. */
   worlds: () => World[]
   /** Why no schedule shows that the rule is needed. */
@@ -91,6 +93,31 @@ export const MUTANTS: Mutant[] = [
     changes: [['if (leadsHere && inTime) return', 'if (inTime) return']],
     worlds: () => [holderAndTaker('rest'), sharedToken('fsBack'), breaking('fsBack')],
     survives: 'inside its lease only a co-owner of the token, a break or an rm can have removed it, and they need not wait for it; the rule tells the holder sooner',
+  },
+  {
+    name: 'an unconfirmed renewal is believed on retry',
+    changes: [],
+    // `renew` reads the times that it wrote itself before, and takes them for a lease.
+    calls: (protocol) => ({ ...protocol, confirm: protocol.renew }),
+    worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'commit without reading',
+    changes: [["    if (!isMine(read(context, path), id)) return 'lost'\n", '']],
+    worlds: () => [committing('rest')],
+  },
+  {
+    name: 'commit without a guard',
+    changes: [
+      ["  return underGuard<T | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {\n    if (!isMine", "  return [{ path, level: 1, at: context.system.clock(), id, unstamped: false }].map((guard) => {\n    if (!isMine"],
+      ['return isOld(context.system, guard) ? tooOld(guard) : act()\n  })', 'return isOld(context.system, guard) ? tooOld(guard) : act()\n  })[0]!'],
+    ],
+    worlds: () => [committing('rest')],
+  },
+  {
+    name: 'commit without looking at its guard’s age',
+    changes: [['return isOld(context.system, guard) ? tooOld(guard) : act()', 'return act()']],
+    worlds: () => [apartHolder('commit')],
   },
   {
     name: 'renew by path, without reading',

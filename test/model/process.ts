@@ -8,6 +8,7 @@
  */
 import type * as protocolModule from '../../lib/core/protocol.js'
 import type { Context, Request, Watch } from '../../lib/core/protocol.js'
+import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, System } from '../../lib/core/system.js'
 import { type Answer, type Call, LOCK, pathOf, pidOf, systemError } from './machine.js'
@@ -17,9 +18,12 @@ export type Protocol = typeof protocolModule
 /** One operation of a script. `optional`: the process may leave it out. */
 export type Operation = { optional?: boolean } & (
   | { do: 'acquire'; ttlMs?: number; renews?: boolean; detached?: boolean; adopt?: string; tries?: number }
-  | { do: 'renew' }
+  /** As `Holding` does: once it was not done, it is retried by `confirm`. */
+  | { do: 'renew'; tries?: number }
   /** As `renewLock`, by token: of the own lock, or of one that another process took. */
-  | { do: 'confirm'; id?: string }
+  | { do: 'confirm'; id?: string; tries?: number }
+  /** What cannot be undone is a step of its own, the call `act`. */
+  | { do: 'commit'; tries?: number }
   | { do: 'bind'; pid: number }
   | { do: 'release'; id?: string; tries?: number }
   | { do: 'sweep' | 'break' }
@@ -46,6 +50,7 @@ export interface Luggage {
   chores: number
   /** The stamp in which it believes. */
   held: Stamp | undefined
+  isUnconfirmed: boolean
   disowned: [string, Disowned][]
   watch: Watch
 }
@@ -105,13 +110,13 @@ export class Cast {
 
   begin(p: number): Node {
     const { holds, watch } = this.scripts[p]!
-    return this.arrive(p, { next: 0, tries: 0, chores: 0, held: holds, disowned: [], watch: watch ?? this.protocol.newWatch() })
+    return this.arrive(p, { next: 0, tries: 0, chores: 0, held: holds, isUnconfirmed: false, disowned: [], watch: watch ?? this.protocol.newWatch() })
   }
 
   /** The node at which a process with this luggage is. */
   arrive(p: number, luggage: Luggage): Node {
     const operation = this.operationOf(p, luggage)
-    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
+    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, isUnconfirmed: false, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
     const { watch, ...rest } = luggage
     const key = JSON.stringify([p, rest, { ...watch, seen: [...watch.seen] }])
     let root = this.#roots.get(key)
@@ -158,7 +163,7 @@ export class Cast {
     const after = { ...luggage, watch }
     let surprise: unknown
     try {
-      this.#operate(operation, p, context, watch, after)
+      this.#operate(operation, p, context, watch, after, replay.act)
     } catch (error) {
       surprise = error
     }
@@ -172,7 +177,7 @@ export class Cast {
     node.after = after
   }
 
-  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage): void {
+  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage, act: () => void): void {
     const { protocol } = this
     const done = () => {
       after.next++
@@ -188,13 +193,15 @@ export class Cast {
       done()
       return false
     }
-    const take = (result: ReturnType<Protocol['renew']>) => {
-      if (result === 'lost') {
-        after.held = undefined
-        giveUp()
-        return
-      }
-      if (result.done) after.held = result.stamp
+    const lose = () => {
+      after.held = undefined
+      giveUp()
+    }
+    const rewrite = (result: ReturnType<Protocol['renew']>, tries?: number) => {
+      if (result === 'lost') return lose()
+      after.isUnconfirmed = !result.done
+      if (!result.done) return void again(tries)
+      after.held = result.stamp
       done()
     }
     switch (operation.do) {
@@ -208,15 +215,20 @@ export class Cast {
         return
       }
       case 'renew':
-        return take(protocol.renew(context, LOCK, lockIdOf(p), watch))
+        return rewrite((after.isUnconfirmed ? protocol.confirm : protocol.renew)(context, LOCK, lockIdOf(p), watch), operation.tries)
       case 'confirm': {
-        const unlessDead = (stamp: Stamp) => stamp
-        return take(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead))
+        const unlessDead = (stamp: Stamp) => (liveness(context.system, stamp) === 'dead' ? undefined : stamp)
+        return rewrite(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead), operation.tries)
+      }
+      case 'commit': {
+        const result = protocol.commit(context, LOCK, lockIdOf(p), watch, act)
+        if (result === 'lost') return lose()
+        return result ? void again(operation.tries) : done()
       }
       case 'bind': {
         const { pid } = operation
         const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), { pid, start: String(pid * 100) }] })
-        return take(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
+        return rewrite(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
       }
       case 'release': {
         const id = operation.id ?? lockIdOf(p)
@@ -309,6 +321,9 @@ class Replay implements System {
   lstat = (path: string) => this.#ask({ do: 'lstat', path }) as ReturnType<System['lstat']>
   clock = () => this.#ask({ do: 'clock' }) as ReturnType<System['clock']>
   process = (pid: number) => this.#ask({ do: 'process', pid }) as ReturnType<System['process']>
+
+  /** Not the protocol's call, but its caller's. */
+  act = () => void this.#ask({ do: 'act' })
 
   // The same whenever it is asked: nothing to explore.
   machine(): Machine {
