@@ -10,7 +10,7 @@
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
-import { Cast, hex, lockIdOf, machineOf, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
+import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
 
 /** Time passes: on all clocks together, or not. */
 export interface Jump {
@@ -150,7 +150,7 @@ export class Explorer {
 
   /** The state after an action; throws `Violated` when a process does what it must not. */
   apply(before: State, action: Action, log?: Log): State {
-    const state = copyOf(before)
+    const state = copyOf(before, action.kind === 'jump' ? undefined : action.p)
     if (action.kind === 'jump') {
       const { boot, wall, fs } = this.world.jumps[action.jump]!
       state.boot += boot
@@ -197,7 +197,10 @@ export class Explorer {
     if (operation?.do === 'break' && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
     if (call.do === 'write') this.#checkWrite(state, p, call.fd)
     if (call.do === 'act') this.#checkAct(state, p)
-    this.#advance(state, p, node, perform(state, p, call, this.around), log)
+    const answer = perform(state, p, call, this.around)
+    log?.(p, node, answer)
+    if (!answer) return
+    move(process, this.cast.follow(node, answer, (each) => this.#local(state, p, each, log)))
   }
 
   // A person breaks whatever is there, also what has no stamp yet.
@@ -205,24 +208,22 @@ export class Explorer {
     return !file ? 0 : file.author >= 0 ? 1 << file.author : (this.#tokenBits.get(this.#idAt(file) ?? '') ?? 0)
   }
 
-  #advance(state: State, p: number, node: Node, answer: Answer | undefined, log?: Log): void {
-    log?.(p, node, answer)
-    if (!answer) return
-    const process = state.processes[p]!
-    const next = this.cast.follow(node, answer)
-    process.node = next
-    if (next.call) return
-    process.node = this.cast.arrive(p, next.after!)
-    process.acted = false
-  }
-
   #goOn(state: State, p: number, log?: Log): void {
     const process = state.processes[p]!
-    while (process.status === 'running' && !process.halfway && this.#isLocal(state, p, process.node!.call!)) {
-      const node = process.node!
-      if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
-      this.#advance(state, p, node, perform(state, p, node.call!, this.around), log)
-    }
+    if (process.status !== 'running' || process.halfway) return
+    const more: More = (node) => this.#local(state, p, node, log)
+    for (let answer = more(process.node!); answer; answer = more(process.node!)) move(process, this.cast.follow(process.node!, answer, more))
+  }
+
+  // The answer to a local call, which is made.
+  #local(state: State, p: number, node: Node, log?: Log): Answer | undefined {
+    const process = state.processes[p]!
+    move(process, node)
+    if (!this.#isLocal(state, p, node.call!)) return undefined
+    if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
+    const answer = perform(state, p, node.call!, this.around)
+    log?.(p, node, answer)
+    return answer
   }
 
   // Local: nothing that anybody may do before it could change the answer, and nobody can see that it was made.
@@ -427,15 +428,24 @@ export class Explorer {
   explore(limit = 5_000_000): Explored {
     const seen = new Seen()
     const first = this.begin()
-    const parents: number[] = [-1]
-    const how: (Action | undefined)[] = [undefined]
+    // How each state was reached: from which other, and by which of its actions.
+    const from = new Numbers()
     const result: Explored = { states: 1, steps: 0, quiet: 0, runs: 0, deepest: 0, leftovers: 0, complete: true }
     const report = (index: number, last: Action | undefined, what: string) => {
-      const schedule = last ? [last] : []
-      for (let at = index; at > 0; at = parents[at]!) schedule.unshift(how[at]!)
+      const path: number[] = []
+      for (let at = index; at > 0; at = from.get(2 * at)) path.unshift(from.get(2 * at + 1))
+      const schedule: Action[] = []
+      let state = this.begin()
+      for (const number of path) {
+        const action = this.actions(state)[number]!
+        schedule.push(action)
+        state = this.apply(state, action)
+      }
+      if (last) schedule.push(last)
       return { what, schedule, steps: schedule.length, text: this.print(schedule, what) }
     }
     seen.add(encode(first, this.world.rawIdentities))
+    from.push(-1, -1)
     let layer: [number, State][] = [[0, first]]
     for (; layer.length > 0; result.deepest++) {
       const next: typeof layer = []
@@ -446,7 +456,7 @@ export class Explorer {
           const what = this.checkQuiet(state)
           if (what) return this.#finish(result, report(index, undefined, what))
         }
-        for (const action of this.actions(state)) {
+        for (const [number, action] of this.actions(state).entries()) {
           result.steps++
           let after: State
           let what: string | undefined
@@ -459,8 +469,7 @@ export class Explorer {
           }
           if (what) return this.#finish(result, report(index, action, what))
           if (!seen.add(encode(after, this.world.rawIdentities))) continue
-          parents.push(index)
-          how.push(action)
+          from.push(index, number)
           next.push([result.states++, after])
         }
         if (result.states > limit) {
@@ -547,6 +556,11 @@ function readingsAfter({ processes }: State): number[][] {
   return choices
 }
 
+function move(process: Process, node: Node): void {
+  if (node.root !== process.node!.root) process.acted = false
+  process.node = node
+}
+
 export class Violated extends Error {}
 
 const POLL_MS = 500
@@ -600,25 +614,61 @@ function brief(text: string): string {
 // ---- sets of states ----
 
 /** A state as numbers: the same for two states that differ only in the numbers of files. */
-export function encode(state: State, raw = false): number[] {
-  const key = [state.boot, Math.floor(state.wall / 65536), state.wall % 65536, Math.floor(state.fs / 65536), state.fs % 65536, state.jumps, state.crashes, state.ended]
-  const order = new Map<number, number>()
-  const put = (number: number) => {
-    if (number < 0) return key.push(-1)
-    const known = order.get(number)
-    if (known !== undefined) return key.push(known)
-    order.set(number, order.size)
-    if (raw) key.push(number)
-    const { text, mtime, author } = state.files[number]!
-    return key.push(-2, text, Math.floor(mtime / 65536), mtime % 65536, author)
+function encode(state: State, raw = false): Int32Array {
+  let length = 0
+  let known = 0
+  const add = (part: number) => (scratch[length++] = part)
+  const addTime = (time: number) => {
+    add(Math.floor(time / 65536))
+    add(time % 65536)
   }
+  order.fill(-1, 0, state.files.length)
+  const put = (number: number) => {
+    if (number < 0) return add(-1)
+    if (order[number]! >= 0) return add(order[number]!)
+    order[number] = known++
+    if (raw) add(number)
+    const { text, mtime, author } = state.files[number]!
+    add(-2)
+    add(text)
+    addTime(mtime)
+    return add(author)
+  }
+  add(state.boot)
+  addTime(state.wall)
+  addTime(state.fs)
+  add(state.jumps + 16 * state.crashes)
+  add(state.ended)
   for (const number of state.links) put(number)
   for (const { status, node, acted, halfway, paused, fds, readings } of state.processes) {
-    key.push(status === 'running' ? node!.id : status === 'ended' ? -1 : -2, (acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0), fds.length)
+    add(status === 'running' ? node!.id : status === 'ended' ? -1 : -2)
+    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + 8 * fds.length)
     for (const number of fds) put(number)
-    for (const reading of readings) key.push(reading.node.id)
+    for (const reading of readings) add(reading.node.id)
   }
-  return key
+  return scratch.subarray(0, length)
+}
+
+const scratch = new Int32Array(1024)
+const order = new Int32Array(64)
+
+/** A long list, without an object for each. */
+class Numbers {
+  #size = 0
+  #list = new Int32Array(0x10000)
+
+  push(...numbers: number[]): void {
+    if (this.#size + numbers.length > this.#list.length) {
+      const old = this.#list
+      this.#list = new Int32Array(2 * old.length)
+      this.#list.set(old)
+    }
+    for (const number of numbers) this.#list[this.#size++] = number
+  }
+
+  get(at: number): number {
+    return this.#list[at]!
+  }
 }
 
 /** States that have been seen, as 64 bits each: a million states share one by chance once in tens of millions of searches. */
@@ -628,7 +678,7 @@ class Seen {
   #table = new Int32Array(2 * (this.#mask + 1))
 
   /** False when it was there. */
-  add(key: number[]): boolean {
+  add(key: Int32Array): boolean {
     let a = 0x811c9dc5
     let b = 0x2545f491
     for (const part of key) {
