@@ -105,6 +105,7 @@ export class Explorer {
       ...BEGIN,
       jumps: 0,
       crashes: 0,
+      jumped: false,
       ended: 0,
       files: [],
       links: Array.from({ length: LEVELS }, () => -1),
@@ -123,25 +124,52 @@ export class Explorer {
   actions(state: State): Action[] {
     const list: Action[] = []
     const { jumps, maxJumps, maxCrashes } = this.world
-    let running = false
-    for (const [p, process] of state.processes.entries()) {
-      if (process.status !== 'running') continue
+    const isAtEnd = (p: number) => state.processes[p]!.node!.call!.do === 'exit'
+    const awake: number[] = []
+    for (const [p, { status }] of state.processes.entries()) if (status === 'running' && !(isAtEnd(p) && this.world.scripts[p]!.stays)) awake.push(p)
+    const working = awake.filter((p) => !isAtEnd(p))
+    const isLast = (p: number) => working.every((q) => q === p)
+    // A death is seen by who looks for it, and by nobody else; so it comes just before that, or when nobody does anything any more.
+    const mayDie = (p: number) => !this.#reduces || isLast(p) || awake.some((q) => this.#looksFor(state, q, p))
+    // Of all steps, only these would go otherwise before a jump; so a jump comes just before one of them, or before a reading of the
+    // clock, or when nobody does anything any more.
+    const isFree = (p: number) => !state.jumped || this.#usesTime(state, p) || (isLast(p) && isAtEnd(p))
+    for (const p of awake) {
+      const process = state.processes[p]!
       const { node } = process
-      const isAtEnd = node!.call!.do === 'exit'
-      if (isAtEnd && this.world.scripts[p]!.stays) continue
-      running = true
       const fresh = this.#isFresh(process)
       // Processes that are alike and have done nothing yet: which of them starts first is only a name.
       if (fresh && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
-      list.push({ kind: 'step', p })
-      if (!process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
-      if (state.crashes < maxCrashes && !fresh && !isAtEnd && !process.halfway) list.push({ kind: 'crash', p })
+      if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
+      if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
+      const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
+      if (state.crashes < maxCrashes && !fresh && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
     }
-    if (running && state.jumps < maxJumps && !state.processes.some(({ halfway }) => halfway)) {
-      const choices = readingsAfter(state)
+    if (awake.length > 0 && state.jumps < maxJumps && !state.processes.some(({ halfway }) => halfway)) {
+      const isOfUse = !this.#reduces || state.jumps + 1 < maxJumps || awake.some((p) => this.#usesTime(state, p) || isLast(p))
+      const choices = readingsAfter(state).filter((after) => isOfUse || this.#takesBack(state, after))
       for (const jump of jumps.keys()) for (const after of choices) list.push({ kind: 'jump', jump, after })
     }
     return list
+  }
+
+  get #reduces(): boolean {
+    return !this.world.unreduced && !this.world.brisk
+  }
+
+  #looksFor(state: State, q: number, p: number): boolean {
+    const call = state.processes[q]!.node!.call!
+    return call.do === 'process' && call.pid === pidOf(p)
+  }
+
+  #usesTime(state: State, p: number): boolean {
+    const call = state.processes[p]!.node!.call!
+    return call.do === 'write' || (call.do === 'create' && !fileAt(state, levelOf(call.path)))
+  }
+
+  /** Whether a process makes a reading of the clock only after the jump. */
+  #takesBack({ processes }: State, after: number[]): boolean {
+    return processes.some(({ readings }, p) => after[p]! < readings.length)
   }
 
   #isFresh({ status, node, acted }: Process): boolean {
@@ -157,6 +185,7 @@ export class Explorer {
       state.wall += wall
       state.fs += fs
       state.jumps++
+      state.jumped = this.#reduces && !this.#takesBack(before, action.after)
       for (const [p, process] of state.processes.entries()) {
         const reading = process.readings[action.after[p]!]
         if (reading) Object.assign(process, { ...reading, fds: reading.fds.slice() })
@@ -168,6 +197,7 @@ export class Explorer {
     }
     const { p } = action
     const process = state.processes[p]!
+    state.jumped = false
     if (action.kind === 'crash') {
       end(state, p, 'crashed')
       state.crashes++
@@ -637,7 +667,7 @@ function encode(state: State, raw = false): Int32Array {
   add(state.boot)
   addTime(state.wall)
   addTime(state.fs)
-  add(state.jumps + 16 * state.crashes)
+  add(state.jumps + 16 * state.crashes + (state.jumped ? 256 : 0))
   add(state.ended)
   for (const number of state.links) put(number)
   for (const { status, node, acted, halfway, paused, fds, readings } of state.processes) {

@@ -65,6 +65,8 @@ export interface State {
   fs: number
   jumps: number
   crashes: number
+  /** Time has just jumped, and nobody has used it yet. */
+  jumped: boolean
   /** Bits of tokens whose owner has begun to release (or a person has broken) the lock: nobody believes in it any more. */
   ended: number
   files: (File | undefined)[]
@@ -125,13 +127,13 @@ export function levelOf(path: string): number {
 /** A copy of which process `p`, or each, may be changed. */
 export function copyOf(state: State, p?: number): State {
   // Written out: this is what the search does most, and a spread takes several times as long.
-  const { boot, wall, fs, jumps, crashes, ended, files, links } = state
+  const { boot, wall, fs, jumps, crashes, jumped, ended, files, links } = state
   const processes = state.processes.slice()
   for (let q = p ?? 0; q < (p === undefined ? processes.length : p + 1); q++) {
     const { status, node, acted, halfway, paused, fds, readings } = processes[q]!
     processes[q] = { status, node, acted, halfway, paused, fds: fds.slice(), readings: readings.slice() }
   }
-  return { boot, wall, fs, jumps, crashes, ended, files: files.slice(), links: links.slice(), processes }
+  return { boot, wall, fs, jumps, crashes, jumped, ended, files: files.slice(), links: links.slice(), processes }
 }
 
 export function fileAt(state: State, level: number): File | undefined {
