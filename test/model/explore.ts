@@ -122,17 +122,18 @@ export class Explorer {
   }
 
   actions(state: State): Action[] {
+    return [...this.moves(state), ...this.jumps(state)]
+  }
+
+  /** What the processes may do, and their deaths. */
+  moves(state: State): Action[] {
     const list: Action[] = []
-    const { jumps, maxJumps, maxCrashes } = this.world
+    const { maxCrashes } = this.world
+    const awake = this.#awake(state)
     const isAtEnd = (p: number) => state.processes[p]!.node!.call!.do === 'exit'
-    const awake: number[] = []
-    for (const [p, { status }] of state.processes.entries()) if (status === 'running' && !(isAtEnd(p) && this.world.scripts[p]!.stays)) awake.push(p)
-    const working = awake.filter((p) => !isAtEnd(p))
-    const isLast = (p: number) => working.every((q) => q === p)
+    const isLast = (p: number) => isAlone(state, awake, p)
     // A death is seen by who looks for it, and by nobody else; so it comes just before that, or when nobody does anything any more.
     const mayDie = (p: number) => !this.#reduces || isLast(p) || awake.some((q) => this.#looksFor(state, q, p))
-    // Of all steps, only these would go otherwise before a jump; so a jump comes just before one of them, or before a reading of the
-    // clock, or when nobody does anything any more.
     const isFree = (p: number) => !state.jumped || this.#usesTime(state, p) || (isLast(p) && isAtEnd(p))
     for (const p of awake) {
       const process = state.processes[p]!
@@ -145,12 +146,24 @@ export class Explorer {
       const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
       if (state.crashes < maxCrashes && !fresh && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
     }
-    if (awake.length > 0 && state.jumps < maxJumps && !state.processes.some(({ halfway }) => halfway)) {
-      const isOfUse = !this.#reduces || state.jumps + 1 < maxJumps || awake.some((p) => this.#usesTime(state, p) || isLast(p))
-      const choices = readingsAfter(state).filter((after) => isOfUse || this.#takesBack(state, after))
-      for (const jump of jumps.keys()) for (const after of choices) list.push({ kind: 'jump', jump, after })
-    }
     return list
+  }
+
+  // Of all steps only some use the time (`#usesTime`), the others would do the same after a jump as before it; so a jump comes just before
+  // one of those, or before a reading of the clock, or when nobody does anything any more.
+  jumps(state: State): Action[] {
+    const { jumps, maxJumps } = this.world
+    const awake = this.#awake(state)
+    if (awake.length === 0 || state.jumps === maxJumps || state.processes.some(({ halfway }) => halfway)) return []
+    const isOfUse = !this.#reduces || state.jumps + 1 < maxJumps || awake.some((p) => this.#usesTime(state, p) || isAlone(state, awake, p))
+    const choices = readingsAfter(state).filter((after) => isOfUse || this.#takesBack(state, after))
+    return [...jumps.keys()].flatMap((jump) => choices.map((after): Action => ({ kind: 'jump', jump, after })))
+  }
+
+  #awake(state: State): number[] {
+    const awake: number[] = []
+    for (const [p, { status, node }] of state.processes.entries()) if (status === 'running' && !(node!.call!.do === 'exit' && this.world.scripts[p]!.stays)) awake.push(p)
+    return awake
   }
 
   get #reduces(): boolean {
@@ -391,24 +404,23 @@ export class Explorer {
     const context = { system, disowned: new Map() }
     const watch = this.protocol.newWatch()
     const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
-    const pass = () => {
-      state.boot += POLL_MS
-      state.wall += POLL_MS
-      state.fs += POLL_MS
+    const pass = (ms = POLL_MS) => {
+      state.boot += ms
+      state.wall += ms
+      state.fs += ms
+      return ms
     }
-    for (let waited = 0; ; waited += POLL_MS) {
+    for (let waited = 0; ; waited += pass(waited === 0 && patience > 20_000 ? patience - 10_000 : POLL_MS)) {
       const result = this.protocol.acquire(context, pathOf(0), request, watch)
       if (result.done) break
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
-      pass()
     }
-    for (let waited = 0; ; waited += POLL_MS) {
+    for (let waited = 0; ; waited += pass()) {
       const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
       if (result.done && result.released) break
       if (waited >= patience && this.world.towers) return undefined
       if (waited >= patience || result.done) return 'a newcomer got in and cannot release'
-      pass()
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
     const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
@@ -573,6 +585,11 @@ export class Explorer {
     lines.push(`=> ${what}`)
     return lines.join('\n')
   }
+}
+
+// Whether the others have done what they do.
+function isAlone({ processes }: State, awake: number[], p: number): boolean {
+  return awake.every((q) => q === p || processes[q]!.node!.call!.do === 'exit')
 }
 
 // A reading of the clock is independent of everything but a jump. So it is made at once, and a jump may still come before it:

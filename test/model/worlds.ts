@@ -103,6 +103,7 @@ export const SCRIPTS = {
   simple: [acquire, release],
   renewing: [acquire, renew, release],
   patient: [patient, release],
+  working: [acquire, renew, commit, release],
 } satisfies Record<string, Operation[]>
 
 export function world(name: LyingName, scripts: Operation[][], jumps: (keyof typeof JUMPS)[], more: Partial<World> & { watchedMs?: number } = {}): World {
@@ -129,7 +130,7 @@ export const TAKING: Operation[] = [acquire]
 /** Takes a lock whose TTL is final. */
 export const FINAL: Operation[] = [{ do: 'acquire', ttlMs: TTL, renews: false }, release]
 
-type JumpName = keyof typeof JUMPS
+export type JumpName = keyof typeof JUMPS
 
 function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
   const stamp = stampOf(FIRST_PID, 5_000, { id: lockIdOf(0), renews: false, ...more })
