@@ -109,7 +109,7 @@ export class Explorer {
       ended: 0,
       files: [],
       links: Array.from({ length: LEVELS }, () => -1),
-      processes: scripts.map((_, p) => ({ status: 'running', node: this.cast.begin(p), acted: false, halfway: false, paused: false, fds: [], readings: [] })),
+      processes: scripts.map((_, p) => ({ status: 'running', node: this.cast.begin(p), acted: false, halfway: false, astray: false, paused: false, fds: [], readings: [] })),
     }
     for (const { level, text, ageMs } of files) {
       state.links[level] = state.files.length
@@ -237,9 +237,10 @@ export class Explorer {
     process.paused = false
     process.readings = []
     if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
-    if (operation?.do === 'break' && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
+    if ((operation?.do === 'break' || operation?.do === 'rm') && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
     if (call.do === 'write') this.#checkWrite(state, p, call.fd)
     if (call.do === 'act') this.#checkAct(state, p)
+    if (call.do === 'write') process.astray = !state.links.includes(process.fds[call.fd]!)
     const answer = perform(state, p, call, this.around)
     log?.(p, node, answer)
     if (!answer) return
@@ -399,7 +400,7 @@ export class Explorer {
     if (patience === Infinity) return undefined
     const state = copyOf(quiet)
     const p = state.processes.length
-    state.processes.push({ status: 'running', node: undefined, acted: false, halfway: false, paused: false, fds: [], readings: [] })
+    state.processes.push({ status: 'running', node: undefined, acted: false, halfway: false, astray: false, paused: false, fds: [], readings: [] })
     const system = this.#direct(state, p)
     const context = { system, disowned: new Map() }
     const watch = this.protocol.newWatch()
@@ -604,8 +605,14 @@ function readingsAfter({ processes }: State): number[][] {
 }
 
 function move(process: Process, node: Node): void {
-  if (node.root !== process.node!.root) process.acted = false
+  const [{ root }, from] = [node, process.node!.root]
   process.node = node
+  if (root === from) return
+  // Once a file has lost its name, it does not get it back: a lease would begin anew that nobody respects.
+  const isRenewed = from.luggage.held && root.luggage.held && from.luggage.held !== root.luggage.held
+  if (isRenewed && process.astray) throw new Violated(`${name(root.p)} has renewed a lock that was gone when it wrote`)
+  process.acted = false
+  process.astray = false
 }
 
 export class Violated extends Error {}
@@ -687,9 +694,9 @@ function encode(state: State, raw = false): Int32Array {
   add(state.jumps + 16 * state.crashes + (state.jumped ? 256 : 0))
   add(state.ended)
   for (const number of state.links) put(number)
-  for (const { status, node, acted, halfway, paused, fds, readings } of state.processes) {
+  for (const { status, node, acted, halfway, astray, paused, fds, readings } of state.processes) {
     add(status === 'running' ? node!.id : status === 'ended' ? -1 : -2)
-    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + 8 * fds.length)
+    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + (astray ? 8 : 0) + 16 * fds.length)
     for (const number of fds) put(number)
     for (const reading of readings) add(reading.node.id)
   }

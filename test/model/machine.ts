@@ -51,6 +51,8 @@ export interface Process {
   acted: boolean
   /** Whether it is in the middle of a write(2). */
   halfway: boolean
+  /** What it last wrote went into a file that had no name any more. */
+  astray: boolean
   /** Time has jumped since its last step. */
   paused: boolean
   /** Descriptor to number of a file; -1: closed. */
@@ -130,8 +132,8 @@ export function copyOf(state: State, p?: number): State {
   const { boot, wall, fs, jumps, crashes, jumped, ended, files, links } = state
   const processes = state.processes.slice()
   for (let q = p ?? 0; q < (p === undefined ? processes.length : p + 1); q++) {
-    const { status, node, acted, halfway, paused, fds, readings } = processes[q]!
-    processes[q] = { status, node, acted, halfway, paused, fds: fds.slice(), readings: readings.slice() }
+    const { status, node, acted, halfway, astray, paused, fds, readings } = processes[q]!
+    processes[q] = { status, node, acted, halfway, astray, paused, fds: fds.slice(), readings: readings.slice() }
   }
   return { boot, wall, fs, jumps, crashes, jumped, ended, files: files.slice(), links: links.slice(), processes }
 }
@@ -148,6 +150,7 @@ export function end(state: State, p: number, status: Status): void {
   process.node = undefined
   process.acted = false
   process.halfway = false
+  process.astray = false
   process.paused = false
   process.fds = []
   process.readings = []

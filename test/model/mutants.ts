@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { apart, apartHolder, breaking, committing, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, SCRIPTS, sharedToken, silentHolder, TAKING, TTL, world } from './worlds.js'
+import { apart, apartHolder, committing, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, removing, SCRIPTS, silentHolder, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -32,8 +32,6 @@ export interface Mutant {
   calls?: (protocol: Protocol) => Protocol
   /** Where it is looked for, in this order. */
   worlds: () => World[]
-  /** Why no schedule shows that the rule is needed. */
-  survives?: string
 }
 
 const two = (name: LyingName, jumps: (keyof typeof JUMPS)[], operations: Operation[] = SCRIPTS.simple, more: Parameters<typeof world>[3] = {}) => world(name, [operations, operations], jumps, { maxCrashes: 0, ...more })
@@ -91,8 +89,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'renew does not look where the path leads',
     changes: [['if (leadsHere && inTime) return', 'if (inTime) return']],
-    worlds: () => [holderAndTaker('rest'), sharedToken('fsBack'), breaking('fsBack')],
-    survives: 'inside its lease only a co-owner of the token, a break or an rm can have removed it, and they need not wait for it; the rule tells the holder sooner',
+    worlds: () => [removing('renew')],
   },
   {
     name: 'an unconfirmed renewal is believed on retry',
@@ -178,8 +175,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'confirm without looking where the path leads',
     changes: [["      if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'\n", '']],
-    worlds: () => [apartHolder()],
-    survives: 'while its guard is younger than half a minute, only a person’s rm can have replaced the file; when it is older, the rule above sees it',
+    worlds: () => [removing('confirm')],
   },
   {
     name: 'the late do not clean up',

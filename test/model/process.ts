@@ -8,6 +8,7 @@
  */
 import type * as protocolModule from '../../lib/core/protocol.js'
 import type { Context, Request, Watch } from '../../lib/core/protocol.js'
+import { systemCode } from '../../lib/core/error.js'
 import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, System } from '../../lib/core/system.js'
@@ -26,7 +27,8 @@ export type Operation = { optional?: boolean } & (
   | { do: 'commit'; tries?: number }
   | { do: 'bind'; pid: number }
   | { do: 'release'; id?: string; tries?: number }
-  | { do: 'sweep' | 'break' }
+  /** `rm`: a person's, without looking at anything. */
+  | { do: 'sweep' | 'break' | 'rm' }
   | { do: 'cleanUp' }
 )
 
@@ -248,6 +250,13 @@ export class Cast {
       }
       case 'break':
         protocol.breakOpen(context, LOCK, protocol.inspect(context, LOCK).reading, watch)
+        return done()
+      case 'rm':
+        try {
+          context.system.unlink(LOCK)
+        } catch (error) {
+          if (systemCode(error) !== 'ENOENT') throw error
+        }
         return done()
       case 'sweep':
         for (let level = 0; level < 6; level++) protocol.sweep(context, pathOf(level), level, watch)

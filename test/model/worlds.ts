@@ -174,6 +174,13 @@ export function breaking(jump: JumpName | undefined, more: Partial<World> = {}):
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, broken by B', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'break' }] }, { operations: SCRIPTS.simple }], ...more }
 }
 
+/** A renews the lock that it holds, B removes it without looking at anything, C wants it. */
+export function removing(does: 'renew' | 'confirm', jump?: JumpName, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true })
+  const scripts: Script[] = [{ operations: [{ do: does }], holds: stamp }, { operations: [{ do: 'rm' }] }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts, ...more }
+}
+
 /** A holder that fell silent just before the world begins; nobody has watched it. */
 export const silentHolder: World = { ...world('silent', [SCRIPTS.simple, SCRIPTS.simple], ['late'], { maxCrashes: 1 }), keepsMs: 5_000 }
 
