@@ -59,13 +59,16 @@ export interface Held extends Place {
  * Does what cannot be undone, such as rename(2), while nobody can take any of these locks from us. `act` must be short.
  * Rejects with `ECOMPROMISED` when one is not ours any more, `ELOCKED` when a guard stays busy for six seconds, or the system's code.
  */
-export async function commitUnder([lock, ...others]: Held[], act: () => void): Promise<void> {
-  const attempt = (at: Held, rest: Held[]): true | protocol.Refusal => {
-    const result = protocol.commit(context, at.lockFile, system.id(at.token), newWatch(), () => (rest[0] ? attempt(rest[0], rest.slice(1)) : (act(), true as const)))
-    if (result === 'lost') throw new LockError('ECOMPROMISED', `the lock of ${at.file} was lost; nothing was changed`, { file: at.file })
-    return result
+export async function commitUnder(locks: Held[], act: () => void): Promise<void> {
+  const mine = locks.map(({ lockFile, token }) => ({ path: lockFile, id: system.id(token) }))
+  const watch = newWatch()
+  const attempt = () => {
+    const result = protocol.commit(context, mine, watch, act)
+    if (!result || !('lost' in result)) return result
+    const { file } = locks.find(({ lockFile }) => lockFile === result.lost)!
+    throw new LockError('ECOMPROMISED', `the lock of ${file} was lost; nothing was changed`, { file })
   }
-  await run(patiently(lock!, () => asLockErrors('change', lock!, () => attempt(lock!, others))))
+  await run(patiently(locks[0]!, () => asLockErrors('change', locks[0]!, attempt)))
 }
 
 /** What {@link inspectLock} found. */

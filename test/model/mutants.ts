@@ -100,20 +100,20 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'commit without reading',
-    changes: [["    if (!isMine(read(context, path), id)) return 'lost'\n", '']],
+    changes: [["    if (!isMine(read(context, lock.path), lock.id)) return lost\n", '']],
     worlds: () => [committing('rest')],
   },
   {
     name: 'commit without a guard',
     changes: [
-      ["  return underGuard<T | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {\n    if (!isMine", "  return [{ path, level: 1, at: context.system.clock(), id, unstamped: false }].map((guard) => {\n    if (!isMine"],
-      ['return isOld(context.system, guard) ? tooOld(guard) : act()\n  })', 'return isOld(context.system, guard) ? tooOld(guard) : act()\n  })[0]!'],
+      ['  return underGuard<T | Refusal | Lost>(context, lock.path, 0, watch, lost, (guard) => {\n', "  const guard = { path: lock.path, level: 1, at: context.system.clock(), id: '', unstamped: false }\n"],
+      ['act, [...guards, guard])\n  })', 'act, [...guards, guard])'],
     ],
     worlds: () => [committing('rest')],
   },
   {
     name: 'commit without looking at its guard’s age',
-    changes: [['return isOld(context.system, guard) ? tooOld(guard) : act()', 'return act()']],
+    changes: [['return old ? tooOld(old) : act()', 'return act()']],
     worlds: () => [apartHolder('commit')],
   },
   {

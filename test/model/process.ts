@@ -230,9 +230,9 @@ export class Cast {
         return rewrite(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead), operation.tries)
       }
       case 'commit': {
-        const result = protocol.commit(context, LOCK, lockIdOf(p), watch, act)
-        if (result === 'lost') return lose()
-        return result ? void again(operation.tries) : done()
+        const result = protocol.commit(context, [{ path: LOCK, id: lockIdOf(p) }], watch, act)
+        if (!result) return done()
+        return 'lost' in result ? lose() : void again(operation.tries)
       }
       case 'bind': {
         const { pid } = operation
