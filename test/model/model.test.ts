@@ -7,7 +7,7 @@ import { afterAll, expect, test } from 'vitest'
 import * as protocol from '../../lib/core/protocol.js'
 import { type Explored, Explorer, type World } from './explore.js'
 import { loadChanged, MUTANTS } from './mutants.js'
-import { adopting, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, JUMPS, LYING, type LyingName, removing, SCRIPTS, sharedToken, world } from './worlds.js'
+import { adopting, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, JUMPS, LYING, looking, type LyingName, removing, SCRIPTS, sharedToken, world } from './worlds.js'
 
 const MINUTES = 4 * 60_000
 const total = { worlds: 0, states: 0, steps: 0, quiet: 0 }
@@ -88,6 +88,10 @@ test('binding, adoption, two processes with one token, a person who breaks, and 
   holds(sharedToken('fsBack'))
   holds(breaking(undefined))
   for (const does of ['renew', 'confirm'] as const) holds(removing(does))
+})
+
+test('a holder that looks at its lock between two renewals', { timeout: MINUTES }, () => {
+  for (const jump of [undefined, 'rest', 'fsBack', 'stepOn'] as const) holds(looking(jump))
 })
 
 test('a holder that commits acts only while the lock is its own: one jump of any kind, for some of them also a crash', { timeout: MINUTES }, () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { apart, apartHolder, committing, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, removing, SCRIPTS, silentHolder, TAKING, TTL, world } from './worlds.js'
+import { apart, apartHolder, committing, FINAL, holderAndTaker, type JUMPS, LONG, looking, type LyingName, removing, SCRIPTS, silentHolder, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -97,6 +97,11 @@ export const MUTANTS: Mutant[] = [
     // `renew` reads the times that it wrote itself before, and takes them for a lease.
     calls: (protocol) => ({ ...protocol, confirm: protocol.renew }),
     worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'an unconfirmed renewal is believed on a look',
+    changes: [],
+    worlds: () => [looking('rest', true)],
   },
   {
     name: 'commit without reading',

@@ -21,6 +21,8 @@ export type Operation = { optional?: boolean } & (
   | { do: 'acquire'; ttlMs?: number; renews?: boolean; detached?: boolean; adopt?: string; tries?: number }
   /** As `Holding` does: once it was not done, it is retried by `confirm`. */
   | { do: 'renew'; tries?: number }
+  /** As `Holding` does at every tick; `trusting`: also what it may have written itself. */
+  | { do: 'look'; trusting?: boolean }
   /** As `renewLock`, by token: of the own lock, or of one that another process took. */
   | { do: 'confirm'; id?: string; tries?: number }
   /** What cannot be undone is a step of its own, the call `act`. */
@@ -225,6 +227,12 @@ export class Cast {
       }
       case 'renew':
         return rewrite((after.isUnconfirmed ? protocol.confirm : protocol.renew)(context, LOCK, lockIdOf(p), watch), operation.tries)
+      case 'look': {
+        const stamp = protocol.look(context, LOCK, lockIdOf(p))
+        if (stamp === 'lost') return lose()
+        if (stamp && (operation.trusting || !after.isUnconfirmed)) after.held = stamp
+        return done()
+      }
       case 'confirm': {
         const unlessDead = (stamp: Stamp) => (liveness(context.system, stamp) === 'dead' ? undefined : stamp)
         return rewrite(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead), operation.tries)

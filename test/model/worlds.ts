@@ -143,6 +143,13 @@ export function holderAndTaker(jump: JumpName, more: Partial<World> = {}): World
   return { ...world('free', [], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
+/** A holds, and looks at its lock after one attempt to renew it. */
+export function looking(jump: JumpName | undefined, trusting = false, more: Partial<World> = {}): World {
+  const { stamp, file } = holding()
+  const operations: Operation[] = [{ do: 'renew' }, { do: 'look', trusting }, RENEW, release]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, who looks', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+}
+
 /** A holds and commits, the others want the lock. */
 export function committing(jump: JumpName | undefined, more: Partial<World> = {}): World {
   const { stamp, file } = holding()
