@@ -407,13 +407,14 @@ export class Explorer {
     const context = { system, disowned: new Map() }
     const watch = this.protocol.newWatch()
     const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
+    // Between its first looks and its last ones it need not look.
     const pass = (ms = POLL_MS) => {
       state.boot += ms
       state.wall += ms
       state.fs += ms
       return ms
     }
-    for (let waited = 0; ; waited += pass(waited === 0 && patience > 20_000 ? patience - 10_000 : POLL_MS)) {
+    for (let waited = 0; ; waited += pass(waited === 10_000 && patience > 30_000 ? patience - 20_000 : POLL_MS)) {
       const result = this.protocol.acquire(context, pathOf(0), request, watch)
       if (result.done) break
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
