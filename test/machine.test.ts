@@ -198,6 +198,16 @@ const operations: Record<string, Operation> = {
     run: (world, first) => protocol.confirm(first, world.path, idOf(FIRST), newWatch(), bind),
     after: stillHeld,
   },
+  'committing': {
+    prepare: hold,
+    run(world, first) {
+      const acts: string[] = []
+      const result = protocol.commit(first, [{ path: world.path, id: idOf(FIRST) }], newWatch(), () => void acts.push('done'))
+      expect(acts, 'what is done, and what is told').toHaveLength(result ? 0 : 1)
+      return !result ? { done: true } : 'lost' in result ? 'lost' : result
+    },
+    after: stillHeld,
+  },
   'sweeping a dead lock': {
     prepare: (world) => leftOver(world, 0),
     run: (world, first) => protocol.sweep(first, world.path, 0, newWatch()),
