@@ -10,6 +10,7 @@ const COMMANDS: Record<string, { about: string; load: () => Promise<{ command: C
   status: { about: 'who holds what, since when, until when', load: () => import('./status.js') },
   sweep: { about: 'remove stale locks below a folder', load: () => import('./sweep.js') },
   break: { about: 'remove a lock by force', load: () => import('./break.js') },
+  mcp: { about: 'serve all of this to agents that speak MCP', load: () => import('./mcp.js') },
 }
 
 async function main(name: string | undefined, args: string[]): Promise<number> {
