@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
+import { show } from '../core/index.js'
 import { isObject, problemIn, type Schema } from './schema.js'
 
 /*
@@ -108,7 +109,7 @@ class Connection {
   #start(request: Message & { id: Id }): void {
     const { id } = request
     // The first one must not be taken for answered.
-    if (this.#running.has(id)) return void this.#send(failure(INVALID_REQUEST, `the id ${JSON.stringify(id)} is in use by a request without an answer yet`))
+    if (this.#running.has(id)) return void this.#send(failure(INVALID_REQUEST, `the id ${show(id)} is in use by a request without an answer yet`))
     const call = { stop: new AbortController(), isCancelled: false, over: Promise.resolve() }
     this.#running.set(id, call)
     call.over = this.#answer(request, call.stop.signal).then(async (reply) => {
@@ -155,7 +156,7 @@ class Connection {
       case 'legacy tools/call':
         return this.#call(params, signal)
       default:
-        return failure(METHOD_NOT_FOUND, `there is no method ${JSON.stringify(method)}`)
+        return failure(METHOD_NOT_FOUND, `there is no method ${show(method)}`)
     }
   }
 
@@ -168,7 +169,7 @@ class Connection {
   async #call(params: Record<string, unknown>, signal: AbortSignal): Promise<Reply> {
     const { name, arguments: given = {} } = params
     const tool = this.#server.tools.find((each) => each.name === name)
-    if (!tool) return failure(INVALID_PARAMS, `there is no tool ${JSON.stringify(name)}`)
+    if (!tool) return failure(INVALID_PARAMS, `there is no tool ${show(name)}`)
     const problem = problemIn(tool.inputSchema, given)
     if (problem?.kind === 'shape') return failure(INVALID_PARAMS, `${tool.name}: ${problem.message}`)
     // What an agent can put right itself, it has to see.

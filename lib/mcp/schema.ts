@@ -2,7 +2,7 @@ import { show } from '../core/index.js'
 
 /** As much of JSON Schema (2020-12) as the tools say things with. */
 export interface Schema {
-  type?: string | string[]
+  type?: string
   description?: string
   properties?: Record<string, Schema>
   required?: string[]
@@ -17,17 +17,23 @@ export interface Schema {
 
 // ---- saying ----
 
-/** What a tool takes. An argument whose name ends in `?` may be left out. */
+/*
+ * A name that ends in `?` may be left out. There are no nulls: what nobody knows is left out, which every client understands.
+ */
+
+/** What a tool takes. */
 export function takes(properties: Record<string, Schema>): Schema {
   return { type: 'object', ...shape(properties), additionalProperties: false }
 }
 
-/** What a tool gives: always these. A refusal is an answer: by `flag`, it is the one or the other. */
+/** What a tool gives; `flag` says whether it did what it was asked for, or (a refusal is an answer) not. */
 export function gives(flag: string, granted: Record<string, Schema>, refused?: Record<string, Schema>): Schema {
-  const either = (value: boolean, properties: Record<string, Schema>) => ({ properties: { [flag]: { const: value } }, required: [flag, ...shape(properties).required] })
-  const properties = { [flag]: { type: 'boolean' }, ...shape(granted).properties, ...(refused && shape(refused).properties) }
-  if (!refused) return { type: 'object', properties, required: [flag, ...shape(granted).required] }
-  return { type: 'object', properties, required: [flag], oneOf: [either(true, granted), either(false, refused)] }
+  const branch = (is: boolean, own: Record<string, Schema>) => ({ properties: { [flag]: { const: is } }, required: [flag, ...shape(own).required] })
+  return {
+    type: 'object',
+    properties: { [flag]: { type: 'boolean' }, ...shape(granted).properties, ...shape(refused ?? {}).properties },
+    ...(refused ? { required: [flag], oneOf: [branch(true, granted), branch(false, refused)] } : { required: branch(true, granted).required }),
+  }
 }
 
 export function object(properties: Record<string, Schema>): Schema {
@@ -46,8 +52,6 @@ export const text = (description?: string): Schema => ({ type: 'string', ...(des
 export const choice = (description: string, ...words: string[]): Schema => ({ ...text(description), enum: words })
 export const number = (description: string, minimum: number, maximum: number): Schema => ({ type: 'number', description, minimum, maximum })
 export const list = (items: Schema, description?: string): Schema => ({ type: 'array', items, ...(description !== undefined && { description }) })
-/** Null where there is none, or nobody knows. */
-export const orNull = (schema: Schema): Schema => ({ ...schema, type: [schema.type as string, 'null'] })
 
 // ---- checking ----
 
@@ -66,8 +70,7 @@ export function problemIn(schema: Schema, value: unknown, name = 'arguments'): P
 function* problems(schema: Schema, value: unknown, name: string): Generator<Problem> {
   const { type, properties = {}, required = [], items } = schema
   if (!isOf(type, value) || (schema.enum && !schema.enum.includes(value))) {
-    const wanted = schema.enum ? schema.enum.join(', ') : String(type)
-    return yield { kind: 'shape', message: `${name} must be ${schema.enum ? 'one of ' : 'of type '}${wanted}, not ${show(value)}` }
+    return yield { kind: 'shape', message: `${name} must be ${schema.enum?.join(' or ') ?? `of type ${type}`}, not ${show(value)}` }
   }
   if (type === 'object') {
     const given = value as Record<string, unknown>

@@ -1,8 +1,8 @@
-import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, releaseLock, renewLock, sep } from '../core/index.js'
-import { appendLine, finishItem, returnItem, takeItem } from '../files/index.js'
+import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, releaseLock, renewLock, sep, type Stamp } from '../core/index.js'
+import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
 import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logEvent, type Policy, withdrawWrites } from '../work/index.js'
 import type { Answer, Tool } from './rpc.js'
-import { choice, gives, list, number, object, orNull, type Schema, takes, text } from './schema.js'
+import { choice, gives, list, number, object, type Schema, takes, text } from './schema.js'
 
 /*
  * The tools: each is a call of the library, with a token in and a token out. What one gives belongs to nobody's connection and to no
@@ -10,28 +10,27 @@ import { choice, gives, list, number, object, orNull, type Schema, takes, text }
  */
 
 const WEEK_S = 604_800
+const YEARS_S = 315_360_000
 const HOUR_S = 3_600
+const ANY = Number.MAX_SAFE_INTEGER
 
-const RESOURCE = text('A file (memory/queue.md), a part of it (memory/queue.md::head), or a free name (name:deploy). Relative paths are relative to the workspace.')
-const FILE = text('Relative to the workspace, or absolute.')
-const TOKEN = (from: string) => text(`What ${from} gave.`)
-const OWNER = text('Who you are, for others to read: a job id or a name.')
-const NOTE = text('One line for whoever asks next: what was shipped, or why not.')
-const WAIT = (seconds: number) => number(`Wait for it so long (default ${seconds}); keep it below the time-out of your client, which often is 60.`, 0, HOUR_S)
-const TTL = (seconds: number, what: string) => number(`${what} (default ${seconds}).`, 1, WEEK_S)
-const CLAIM_TOKEN = text('The token of your own claim on this file, if you have one: the change is then made under it.')
-const TIME = text('UTC, ISO 8601.')
-const MAYBE = orNull(text())
+const RESOURCE = text('A file (memory/queue.md), a part of it (memory/queue.md::head), or a free name (name:deploy); relative to the workspace.')
+const FILE = text('Relative to the workspace.')
+const OWNER = text('Who you are, for others to read: a job or a name.')
+const tokenOf = (tool: string) => text(`From ${tool}.`)
+const lasting = (seconds: number) => number(`How long it lasts (default ${seconds}).`, 1, WEEK_S)
+const waiting = (seconds: number) => number(`How long to wait for it (default ${seconds}); less than your client's own time-out, often 60.`, 0, HOUR_S)
 
-const REFUSAL = {
-  resource: MAYBE,
-  holder: orNull(text('The owner label of who has it; null: it gave none.')),
-  since: orNull(TIME),
-  until: orNull(TIME),
-  reason: orNull(text('Why it has it.')),
-  retry_after_seconds: { ...orNull(number('Ask again after this time.', 0, Number.MAX_SAFE_INTEGER)) },
-  message: text('All of that in words, and the command to look at it.'),
+const QUICK = { 'wait_seconds?': waiting(10), 'claim_token?': text('Of your own claim on this file, if you have one.') }
+interface Quick {
+  wait_seconds?: number
+  claim_token?: string
 }
+
+/** For the end of what begins with "The token, and what it is for, lasts ttl_seconds". */
+const REGARDLESS = 'whatever becomes of you, your connection or this server'
+const TEXT = text()
+const REFUSAL = { 'resource?': TEXT, 'holder?': TEXT, 'since?': TEXT, 'until?': TEXT, 'reason?': TEXT, 'retry_after_seconds?': number('', 0, ANY), message: TEXT }
 
 // ---- claims ----
 
@@ -39,12 +38,12 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
   name: 'claim',
   title: 'Claim a shared file',
   description:
-    'Take the lock of a shared file, of a part of it, or of a free name, before you change it. granted: true gives a token; keep it, renew and release need it. ' +
-    'The claim lasts ttl_seconds (default 600), whether or not you, this server or the machine’s other agents go on living, and ends earlier only by release; so release it as soon as the change is made. ' +
-    'granted: false: holder has it since then, until then. That is an answer, not an error, and never permission to go on: do something else, or ask again after retry_after_seconds. ' +
-    'While you hold a file, give its token as claim_token to append_line, take_item and finish_item. The same as `lockpact acquire`, over the same files.',
-  input: { resource: RESOURCE, 'ttl_seconds?': TTL(600, 'How long it is good for'), 'owner?': OWNER, 'reason?': text('Why, for others to read.'), 'wait_seconds?': WAIT(0) },
-  output: gives('granted', { resource: text(), token: text('Renews and releases it, from any process.'), owner: MAYBE, until: TIME, recovered: orNull(object({ owner: MAYBE, since: MAYBE })) }, REFUSAL),
+    'Take the lock of a shared file, or of a part of it, before you change it. granted: true gives a token: keep it, renew and release need it. ' +
+    `The claim lasts ttl_seconds (default 600), ${REGARDLESS}; release it as soon as the change is made. ` +
+    'granted: false: somebody else (holder) has it. Never go on without it: do something else, or ask again after retry_after_seconds. ' +
+    'recovered: who held it before and never released it; that work may be half done.',
+  input: { resource: RESOURCE, 'ttl_seconds?': lasting(600), 'owner?': OWNER, 'reason?': text('Why, for others to read.'), 'wait_seconds?': waiting(0) },
+  output: gives('granted', { resource: TEXT, token: TEXT, 'owner?': TEXT, until: TEXT, 'recovered?': object({ 'owner?': TEXT, 'since?': TEXT }) }, REFUSAL),
   isDestructive: false,
   refusal: 'granted',
   async call({ resource, ttl_seconds = 600, owner, reason, wait_seconds }, signal) {
@@ -55,7 +54,7 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
       const { file, token, stamp, recovered } = lock
       if (root !== undefined && recovered) logEvent(root, { type: 'recovered', what: file, by: owner ?? null, against: recovered.owner ?? null })
       return {
-        content: { granted: true, resource: file, token, owner: owner ?? null, until: stamp.expiresAt, recovered: recovered ? { owner: recovered.owner ?? null, since: recovered.acquiredAt ?? null } : null },
+        content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
         undo: () => releaseLock(path, token),
       }
     } catch (error) {
@@ -85,23 +84,23 @@ async function acquire(path: string, options: AcquireOptions, waitSeconds: numbe
 const renew = tool<{ resource: string; token: string }>({
   name: 'renew',
   title: 'Renew a claim',
-  description: 'Make the lease of your claim begin anew: it is good for its ttl_seconds from now. An error says who holds it now; then stop, and change nothing more: what you did may have been overwritten.',
-  input: { resource: RESOURCE, token: TOKEN('claim') },
-  output: gives('renewed', { resource: text(), until: orNull(TIME) }, REFUSAL),
+  description: 'Let your claim last its ttl_seconds from now. An error says who holds it now: then change nothing more.',
+  input: { resource: RESOURCE, token: tokenOf('claim') },
+  output: gives('renewed', { resource: TEXT, 'until?': TEXT }, REFUSAL),
   isDestructive: false,
   refusal: 'renewed',
   async call({ resource, token }) {
-    const { expiresAt = null } = await renewLock(pathOf(resource), token)
-    return { content: { renewed: true, resource, until: expiresAt } }
+    const { expiresAt: until } = await renewLock(pathOf(resource), token)
+    return { content: { renewed: true, resource, until } }
   },
 })
 
 const release = tool<{ resource: string; token: string }>({
   name: 'release',
   title: 'Release a claim',
-  description: 'Give your claim back as soon as the change is made. An error says who holds it now: your time was over before you were done.',
-  input: { resource: RESOURCE, token: TOKEN('claim') },
-  output: gives('released', { resource: text() }, REFUSAL),
+  description: 'Give your claim back. An error says who holds it now: your time was over before you were done.',
+  input: { resource: RESOURCE, token: tokenOf('claim') },
+  output: gives('released', { resource: TEXT }, REFUSAL),
   isDestructive: true,
   refusal: 'released',
   async call({ resource, token }) {
@@ -115,21 +114,21 @@ const MAX_LOCKS = 200
 const status = tool<{ paths?: string[] }>({
   name: 'status',
   title: 'Who holds what',
-  description: 'Who holds which locks, since when, until when, why; without paths also the slots of the gate and the declared writes of the whole workspace. For your information only: the next moment it may be different, so claim before you change anything. state stale: the next who claims it gets it.',
-  input: { 'paths?': list(RESOURCE, 'Files, folders and what is below them, parts, free names. Default: the workspace.') },
+  description: 'Who holds which locks, since when, until when, why; without paths also the slots and the declared writes of the workspace. It may be different the next moment: to have something, claim it. stale: the next who claims it gets it.',
+  input: { 'paths?': list(RESOURCE, 'Also folders: what is below them. Default: the workspace.') },
   output: object({
-    scope: list(text()),
-    locks: list(object({ resource: text(), lock_file: text(), state: choice('', 'held', 'stale'), holder: MAYBE, since: MAYBE, until: MAYBE, reason: MAYBE, why: text('The verdict in words.') })),
-    more_locks: number(`How many there are beyond ${MAX_LOCKS}.`, 0, Number.MAX_SAFE_INTEGER),
-    'slots?': list(object({ key: text(), state: text(), by: MAYBE, since: MAYBE, until: MAYBE, note: MAYBE })),
-    'intents?': list(object({ task: text(), writes: list(text()), owner: MAYBE, since: TIME, until: TIME, state: text() })),
+    scope: list(TEXT),
+    locks: list(object({ resource: TEXT, lock_file: TEXT, state: TEXT, 'holder?': TEXT, 'since?': TEXT, 'until?': TEXT, 'reason?': TEXT, why: TEXT })),
+    'more_locks?': number('', 1, ANY),
+    'slots?': list(object({ key: TEXT, state: TEXT, 'by?': TEXT, 'since?': TEXT, 'until?': TEXT, 'note?': TEXT })),
+    'intents?': list(object({ task: TEXT, writes: list(TEXT), 'owner?': TEXT, since: TEXT, until: TEXT, state: TEXT })),
   }),
   isReadOnly: true,
   async call({ paths }) {
     const scope = paths?.map(pathOf) ?? [findWorkspace(undefined)]
     const locks = (await Promise.all(scope.map(locksAt))).flat().filter(({ state }) => state !== 'free')
     const shown = locks.slice(0, MAX_LOCKS).map(({ file, lockFile, state, why, stamp }) => ({ resource: file, lock_file: lockFile, state, ...holderOf(stamp), why }))
-    return { content: { scope, locks: shown, more_locks: locks.length - shown.length, ...(!paths && workAt(scope[0]!)) } }
+    return { content: { scope, locks: shown, more_locks: locks.length - shown.length || undefined, ...(!paths && workAt(scope[0]!)) } }
   },
 })
 
@@ -142,8 +141,8 @@ async function locksAt(path: string): Promise<Inspection[]> {
 
 function workAt(dir: string): object {
   const slots = listSlots({ dir }).map(({ key, state, running, last }) => {
-    const { by = null, since = null } = running ?? last ?? {}
-    return { key, state, by, since, until: running?.until ?? null, note: running ? null : (last?.note ?? null) }
+    const { by, since } = running ?? last ?? {}
+    return { key, state, by, since, until: running?.until, note: running ? undefined : last?.note }
   })
   const intents = listIntents({ dir }).map(({ task, writes, owner, since, expiresAt: until, state }) => ({ task, writes, owner, since, until, state }))
   return { slots, intents }
@@ -151,27 +150,24 @@ function workAt(dir: string): object {
 
 // ---- write intents ----
 
-const CONFLICTS = list(object({ path: text(), task: MAYBE, owner: MAYBE, since: MAYBE, until: MAYBE }))
+const CONFLICTS = list(object({ path: TEXT, 'task?': TEXT, 'owner?': TEXT, 'since?': TEXT, 'until?': TEXT }))
 
 const declare = tool<{ task: string; writes: string[]; policy?: Policy; ttl_seconds?: number; owner?: string; wait_seconds?: number }>({
   name: 'declare',
   title: 'Declare what a task will write',
   description:
-    'Before a task starts, declare all paths that it will write, all or nothing. granted: true gives a token; withdraw needs it when the task is over, however it ended. The declaration lasts ttl_seconds (default 3600), whatever becomes of you or of this server. ' +
-    'granted: false: conflicts names the tasks (or, with task null, the locks) in the way; do not start. Declare before you claim: your own claim on one of the paths is in the way, too.',
+    'Before a task starts, declare all paths that it will write. granted: true gives a token: withdraw needs it when the task is over, however it ended. ' +
+    `The declaration lasts ttl_seconds (default 3600), ${REGARDLESS}. ` +
+    'granted: false: do not start; conflicts has the tasks in your way, and the locks (without task), your own claims too: declare first, then claim.',
   input: {
-    task: text('The name of the task. Two that must exclude each other need two names.'),
-    writes: list(FILE, 'Files, folders and what is below them, parts (queue.md::head), free names (name:deploy). None has to exist.'),
-    'policy?': choice('When somebody else is at it: refuse (default, if the workspace has no other), queue (wait for our turn), warn (start all the same, and be told of overlaps).', 'refuse', 'queue', 'warn'),
-    'ttl_seconds?': TTL(HOUR_S, 'How long it is good for'),
+    task: text('Its name. Two that must exclude each other need two names.'),
+    writes: list(RESOURCE, 'Also folders: what is below them. None has to exist.'),
+    'policy?': choice('When others are at it: refuse (the default, if the workspace has no other), queue, or warn (start all the same).', 'refuse', 'queue', 'warn'),
+    'ttl_seconds?': lasting(HOUR_S),
     'owner?': OWNER,
-    'wait_seconds?': WAIT(30),
+    'wait_seconds?': waiting(30),
   },
-  output: gives(
-    'granted',
-    { task: text(), token: text('Withdraws it, from any process.'), writes: list(text()), overlaps: CONFLICTS, until: TIME },
-    { ...REFUSAL, conflicts: CONFLICTS },
-  ),
+  output: gives('granted', { task: TEXT, token: TEXT, writes: list(TEXT), overlaps: CONFLICTS, until: TEXT }, { ...REFUSAL, conflicts: CONFLICTS }),
   isDestructive: false,
   refusal: 'granted',
   async call({ ttl_seconds = HOUR_S, wait_seconds = 30, ...asked }, signal) {
@@ -184,9 +180,9 @@ const declare = tool<{ task: string; writes: string[]; policy?: Policy; ttl_seco
 const withdraw = tool<{ task: string; token: string }>({
   name: 'withdraw',
   title: 'Withdraw a declaration',
-  description: 'Withdraw what a task has declared, when it is done, has failed, or was given up. An error: there is nothing of this token any more, its time was over.',
-  input: { task: text('As it was declared.'), token: TOKEN('declare') },
-  output: gives('withdrawn', { task: text() }),
+  description: 'Withdraw what a task has declared, when it is over. An error: its time was over before.',
+  input: { task: text('As declared.'), token: tokenOf('declare') },
+  output: gives('withdrawn', { task: TEXT }),
   isDestructive: true,
   async call({ task, token }) {
     await withdrawWrites(task, token)
@@ -196,27 +192,28 @@ const withdraw = tool<{ task: string; token: string }>({
 
 // ---- slots ----
 
-const KEY = text('The name of the work, the same for all jobs that could do it.')
+const KEY = text('The name of the work, the same for all who could do it.')
 
 const gateTool = tool<{ key: string; every_seconds?: number; offset_seconds?: number; cooldown_seconds?: number; slot?: string; ttl_seconds?: number; owner?: string }>({
   name: 'gate',
   title: 'Is this work to be done now?',
   description:
-    'Ask before any work that other jobs may be doing or have done already. go: true gives a token: do the work, and then end it by done (shipped), fail, or free (there was nothing to ship). The slot is yours for ttl_seconds (default 3600), whatever becomes of you or of this server, and then open again. ' +
-    'go: false: somebody is at it (reason running) or has done it (done, cooldown); by whom, at what time, until when. Then skip the work. The rule is yours: every_seconds, cooldown_seconds, slot, or none (only refused while somebody is at it).',
+    'Ask before work that others may be doing or have done already. go: true gives a token: do the work, then end it by done (shipped), fail, or free (nothing to ship). ' +
+    `The slot lasts ttl_seconds (default 3600), ${REGARDLESS}, and is open again then. ` +
+    'go: false: skip the work; somebody is at it (reason running), or has done it (done, cooldown). The rule is yours: every, cooldown, slot, or none (refused only while somebody is at it).',
   input: {
     key: KEY,
-    'every_seconds?': number('Once in each period of this length; periods begin at midnight UTC, if they divide a day.', 1, 10 * 365 * 86_400),
-    'offset_seconds?': number('Moves the periods.', 0, WEEK_S),
-    'cooldown_seconds?': number('Not sooner than this after it was last done.', 0, 10 * 365 * 86_400),
+    'every_seconds?': number('Once in each period of this length.', 1, YEARS_S),
+    'offset_seconds?': number('Moves the periods, which begin at midnight UTC.', 0, YEARS_S),
+    'cooldown_seconds?': number('Not sooner than this after it was last done.', 0, YEARS_S),
     'slot?': text('Once for this name, such as a date or a version.'),
-    'ttl_seconds?': TTL(HOUR_S, 'How long the work may take'),
+    'ttl_seconds?': lasting(HOUR_S),
     'owner?': OWNER,
   },
   output: gives(
     'go',
-    { key: text(), slot: MAYBE, token: text('Ends it, from any process.'), until: TIME, recovered: orNull(object({ by: MAYBE, since: TIME, slot: MAYBE, why: text() })), failures: number('Runs in a row before this one that failed or were lost.', 0, Number.MAX_SAFE_INTEGER) },
-    { key: text(), slot: MAYBE, reason: choice('', 'running', 'done', 'cooldown'), by: MAYBE, at: TIME, until: orNull(TIME), note: MAYBE },
+    { key: TEXT, 'slot?': TEXT, token: TEXT, until: TEXT, 'recovered?': object({ 'by?': TEXT, since: TEXT, 'slot?': TEXT, why: TEXT }), failures: number('In a row, before this run.', 0, ANY) },
+    { key: TEXT, 'slot?': TEXT, reason: TEXT, 'by?': TEXT, at: TEXT, 'until?': TEXT, 'note?': TEXT },
   ),
   isDestructive: false,
   async call({ key, every_seconds: every, offset_seconds: offset, cooldown_seconds: cooldown, ttl_seconds: ttl = HOUR_S, slot, owner }) {
@@ -231,18 +228,18 @@ const gateTool = tool<{ key: string; every_seconds?: number; offset_seconds?: nu
 const ms = (seconds: number | undefined) => (seconds === undefined ? undefined : seconds * 1000)
 
 const ENDINGS = [
-  { name: 'done', end: completeSlot, title: 'The work is done', what: 'The work was shipped: until the rule of whoever asks next lets it, it is not done again.' },
-  { name: 'fail', end: failSlot, title: 'The work has failed', what: 'The work has failed: it is open again at once, and counted.' },
-  { name: 'free', end: freeSlot, title: 'There was nothing to do', what: 'There was nothing to ship, or you give it up: it is open again at once, and not counted.' },
-] as const
+  { name: 'done', end: completeSlot, title: 'The work is done', what: 'The work was shipped; others skip it as long as their rule says.' },
+  { name: 'fail', end: failSlot, title: 'The work has failed', what: 'The work has failed: it is open again, and the failure is counted.' },
+  { name: 'free', end: freeSlot, title: 'There was nothing to do', what: 'There was nothing to ship, or you give it up: it is open again.' },
+]
 
 const endings = ENDINGS.map(({ name, end, title, what }) =>
   tool<{ key: string; token: string; note?: string }>({
     name,
     title,
-    description: `${what} The token of gate ends by this. An error says who has the slot now, or how it ended.`,
-    input: { key: KEY, token: TOKEN('gate'), 'note?': NOTE },
-    output: gives('ended', { key: text(), as: choice('', name) }),
+    description: `${what} An error says who has the slot now, or how your run ended.`,
+    input: { key: KEY, token: tokenOf('gate'), 'note?': text('One line for whoever asks next.') },
+    output: gives('ended', { key: TEXT, as: TEXT }),
     isDestructive: false,
     async call({ key, token, note }) {
       await end(key, token, { note })
@@ -253,63 +250,63 @@ const endings = ENDINGS.map(({ name, end, title, what }) =>
 
 // ---- queues and logs ----
 
-const QUEUE = text('A Markdown file with lines like `- [ ] an item`. Relative to the workspace, or absolute.')
-const ITEM = object({ id: text(), text: text('With its continuation lines.'), line: number('', 1, Number.MAX_SAFE_INTEGER) })
+const QUEUE = text('A Markdown file with lines like `- [ ] an item`; relative to the workspace.')
+const ITEM = object({ id: TEXT, text: TEXT, line: number('', 1, ANY) })
 
-const take = tool<{ queue: string; owner?: string; ttl_seconds?: number; claim_token?: string }>({
+const take = tool<{ queue: string; owner?: string; ttl_seconds?: number } & Quick>({
   name: 'take_item',
   title: 'Take the next item of a queue',
   description:
-    'Take the first open item (`- [ ] …`) of a Markdown queue; it is marked with your name. taken: true gives the item and a token: finish_item ticks it, return_item opens it again. It is yours for ttl_seconds (default 3600), whatever becomes of you or of this server, and then open for others. ' +
-    'taken: false: empty true, there is no open item; else somebody holds the file, until then.',
-  input: { queue: QUEUE, 'owner?': OWNER, 'ttl_seconds?': TTL(HOUR_S, 'How long it is yours'), 'claim_token?': CLAIM_TOKEN },
-  output: gives('taken', { item: ITEM, token: text(), until: TIME }, { empty: { type: 'boolean' }, ...optional(REFUSAL) }),
+    'Take the first open item of a Markdown queue; it is marked with your name. taken: true gives the item and a token: finish_item ticks it, return_item opens it again. ' +
+    `It is yours for ttl_seconds (default 3600), ${REGARDLESS}, and then open for others. ` +
+    'taken: false: there is no open item (empty), or somebody holds the file.',
+  input: { queue: QUEUE, 'owner?': OWNER, 'ttl_seconds?': lasting(HOUR_S), ...QUICK },
+  output: gives('taken', { item: ITEM, token: TEXT, until: TEXT }, { 'empty?': { type: 'boolean' }, ...REFUSAL }),
   isDestructive: false,
   refusal: 'taken',
-  async call({ queue, owner, ttl_seconds = HOUR_S, claim_token }, signal) {
+  async call({ queue, owner, ttl_seconds = HOUR_S, ...quick }, signal) {
     const path = pathOf(queue)
-    const options = { owner, lock: lockOf(claim_token), signal }
-    const taken = await takeItem(path, { ...options, ttl: ttl_seconds * 1000 })
-    return taken ? { content: { taken: true, ...taken }, undo: () => returnItem(path, taken.token, { lock: options.lock }) } : { content: { taken: false, empty: true } }
+    const taken = await takeItem(path, { owner, ttl: ttl_seconds * 1000, ...holding(quick, signal) })
+    return taken ? { content: { taken: true, ...taken }, undo: () => returnItem(path, taken.token, holding(quick)) } : { content: { taken: false, empty: true, message: `${queue} has no open item` } }
   },
 })
 
-const finish = tool<{ queue: string; token: string; result?: string; claim_token?: string }>({
+const finish = tool<{ queue: string; token: string; result?: string } & Quick>({
   name: 'finish_item',
   title: 'Tick an item',
-  description: 'Tick the item that you took, with its result behind it. An error: it is not yours any more, your time was over, and others may have done it.',
-  input: { queue: QUEUE, token: TOKEN('take_item'), 'result?': text('One line.'), 'claim_token?': CLAIM_TOKEN },
+  description: 'Tick the item that you took. An error: it is not yours any more; your time was over, and others may have done it.',
+  input: { queue: QUEUE, token: tokenOf('take_item'), 'result?': text('One line, which is written behind it.'), ...QUICK },
   output: gives('finished', { item: ITEM }, REFUSAL),
   isDestructive: false,
   refusal: 'finished',
-  async call({ queue, token, result, claim_token }, signal) {
-    return { content: { finished: true, item: await finishItem(pathOf(queue), token, { result, lock: lockOf(claim_token), signal }) } }
+  async call({ queue, token, result, ...quick }, signal) {
+    return { content: { finished: true, item: await finishItem(pathOf(queue), token, { result, ...holding(quick, signal) }) } }
   },
 })
 
-const giveBack = tool<{ queue: string; token: string; claim_token?: string }>({
+const giveBack = tool<{ queue: string; token: string } & Quick>({
   name: 'return_item',
   title: 'Open an item again',
-  description: 'Open the item that you took again, for others, because you cannot or need not finish it. An error: it is not yours any more.',
-  input: { queue: QUEUE, token: TOKEN('take_item'), 'claim_token?': CLAIM_TOKEN },
+  description: 'Open the item that you took for others again. An error: it is not yours any more.',
+  input: { queue: QUEUE, token: tokenOf('take_item'), ...QUICK },
   output: gives('returned', { item: ITEM }, REFUSAL),
   isDestructive: false,
   refusal: 'returned',
-  async call({ queue, token, claim_token }, signal) {
-    return { content: { returned: true, item: await returnItem(pathOf(queue), token, { lock: lockOf(claim_token), signal }) } }
+  async call({ queue, token, ...quick }, signal) {
+    return { content: { returned: true, item: await returnItem(pathOf(queue), token, holding(quick, signal)) } }
   },
 })
 
-const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?: number; claim_token?: string }>({
+const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?: number } & Quick>({
   name: 'append_line',
   title: 'Append a line',
-  description: 'Append one line to a log that others write to, too. The time in UTC is put in front of it: do not write one yourself. It is there for good. appended: false: somebody holds the file, until then; nothing was written.',
-  input: { file: FILE, text: text('One line.'), 'owner?': OWNER, 'rotate_bytes?': number('Begin a new file (log.md goes to log.1.md) before it grows beyond this.', 1, Number.MAX_SAFE_INTEGER), 'claim_token?': CLAIM_TOKEN },
-  output: gives('appended', { file: text(), line: text('As written.') }, REFUSAL),
+  description: 'Append one line to a shared log, for good. The time (UTC) is put in front of it, do not write one yourself. appended: false: somebody holds the file; nothing was written.',
+  input: { file: FILE, text: text('One line.'), 'owner?': OWNER, 'rotate_bytes?': number('Before it grows beyond this, it goes to log.1.md, and a new one begins.', 1, ANY), ...QUICK },
+  output: gives('appended', { file: TEXT, line: TEXT }, REFUSAL),
   isDestructive: false,
   refusal: 'appended',
-  async call({ file, text, owner, rotate_bytes: bytes, claim_token }, signal) {
-    const line = await appendLine(pathOf(file), text, { owner, rotate: bytes === undefined ? undefined : { bytes }, lock: lockOf(claim_token), signal })
+  async call({ file, text, owner, rotate_bytes: bytes, ...quick }, signal) {
+    const line = await appendLine(pathOf(file), text, { owner, rotate: bytes === undefined ? undefined : { bytes }, ...holding(quick, signal) })
     return { content: { appended: true, file, line } }
   },
 })
@@ -343,9 +340,10 @@ function tool<Given>({ input, output, isReadOnly = false, isDestructive = false,
     annotations: { readOnlyHint: isReadOnly, destructiveHint: isDestructive, idempotentHint: isReadOnly, openWorldHint: false },
     async call(given, signal) {
       try {
-        return await call(given as Given, signal)
+        const answer = await call(given as Given, signal)
+        return 'error' in answer ? answer : { ...answer, content: known(answer.content) }
       } catch (error) {
-        if (refusal !== undefined && isRefusal(error)) return { content: { [refusal]: false, ...refusalOf(error) } }
+        if (refusal !== undefined && isRefusal(error)) return { content: known({ [refusal]: false, ...refusalOf(error) }) }
         if (isLockError(error)) return { error: error.message }
         if (signal.aborted) return { error: 'it was stopped while it waited; nothing was taken' }
         throw error
@@ -357,27 +355,21 @@ function tool<Given>({ input, output, isReadOnly = false, isDestructive = false,
 const isRefusal = (error: unknown): error is LockError => isLockError(error) && error.code === 'ELOCKED'
 
 function refusalOf(error: LockError) {
-  const { file = null, holder, retryAfterMs, message } = error
+  const { file: resource, holder, retryAfterMs, message } = error
   const { conflicts } = error as Partial<ConflictError>
   const [first] = conflicts ?? []
-  const who = first ? { holder: first.task ?? first.owner, since: first.since, until: first.expiresAt, reason: null } : holderOf(holder)
-  return {
-    resource: file,
-    ...who,
-    retry_after_seconds: retryAfterMs === undefined ? null : Math.ceil(retryAfterMs / 1000),
-    message,
-    ...(conflicts && { conflicts: conflicts.map(conflictOf) }),
-  }
+  const who = first ? { holder: first.task ?? first.owner, since: first.since, until: first.expiresAt } : holderOf(holder)
+  return { resource, ...who, retry_after_seconds: retryAfterMs && Math.ceil(retryAfterMs / 1000), message, conflicts: conflicts?.map(conflictOf) }
 }
 
-function holderOf(stamp: Inspection['stamp']) {
-  const { owner: holder = null, acquiredAt: since = null, expiresAt: until = null, reason = null } = stamp ?? {}
-  return { holder, since, until, reason }
-}
+const holderOf = ({ owner: holder, acquiredAt: since, expiresAt: until, reason }: Partial<Stamp> = {}) => ({ holder, since, until, reason })
 
 const conflictOf = ({ expiresAt: until, ...facts }: Conflict) => ({ ...facts, until })
 
-const lockOf = (token: string | undefined) => (token === undefined ? undefined : { token })
+// How the change of one file waits, and under which claim it is made.
+function holding({ wait_seconds = 10, claim_token: token }: Quick, signal?: AbortSignal): HoldOptions {
+  return { wait: wait_seconds * 1000, lock: token === undefined ? undefined : { token }, signal }
+}
 
 // Relative to the workspace, as every call finds it; where there is none, to the working folder.
 function pathOf(resource: string): string {
@@ -386,8 +378,9 @@ function pathOf(resource: string): string {
   return root === undefined ? resource : root + sep + resource
 }
 
-function optional(properties: Record<string, Schema>): Record<string, Schema> {
-  return Object.fromEntries(Object.entries(properties).map(([name, schema]) => [`${name}?`, schema]))
+// What nobody knows is left out.
+function known(content: object): object {
+  return JSON.parse(JSON.stringify(content, (_name, value: unknown) => value ?? undefined)) as object
 }
 
 // Without what is undefined, which is no option.
