@@ -8,7 +8,7 @@ import { acquireLock, inspectLock } from 'lockpact'
 import { initWorkspace, readEvents } from 'lockpact/work'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { installed, type Json, load, MODERN, Peer, workspaceWithServer } from './mcp-peer.js'
-import { commandPath, start, startNode, tempFolder, until } from './support.js'
+import { commandPath, projectFolder, start, startNode, tempFolder, until } from './support.js'
 
 const CANNOT = { parse: -32700, request: -32600, method: -32601, params: -32602, version: -32022 }
 const modern = (params: object = {}) => ({ ...params, _meta: MODERN })
@@ -553,5 +553,50 @@ describe('the official clients', () => {
     expect(await call(one, 'release', { resource: 'a.md', token })).toMatchObject({ released: true })
     expect(await call(two, 'gate', { key: 'k' })).toMatchObject({ go: true })
     expect(await call(one, 'gate', { key: 'k' })).toMatchObject({ go: false, reason: 'running' })
+  })
+})
+
+describe('templates/mcp.md', () => {
+  const page = readFileSync(join(projectFolder, 'templates/mcp.md'), 'utf8')
+  const snippets = (language: string) => [...page.matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm'))].map((match) => match[1]!)
+  const registrations: Json[] = snippets('json').map((code) => JSON.parse(code)).filter((each) => 'mcpServers' in each || 'servers' in each)
+  const examples: Json[] = snippets('json').map((code) => JSON.parse(code)).filter((each) => !registrations.some((other) => JSON.stringify(other) === JSON.stringify(each)))
+
+  test('every registration starts a server that answers', async () => {
+    expect(registrations).toHaveLength(4)
+    const dir = tempFolder()
+    initWorkspace(dir)
+    mkdirSync(join(dir, 'node_modules/.bin'), { recursive: true })
+    writeFileSync(join(dir, 'node_modules/.bin/lockpact'), `#!/bin/sh\nexec ${process.execPath} ${commandPath} "$@"\n`, { mode: 0o755 })
+    const lines = registrations.map((each) => Object.values<Json>(each)[0].lockpact).map(({ command, args }) => [command, ...args].join(' '))
+    const [toml] = snippets('toml')
+    lines.push([/command = "(.*)"/.exec(toml!)![1], ...JSON.parse(/args = (.*)/.exec(toml!)![1]!)].join(' '))
+    for (const [, line] of page.matchAll(/mcp add .*?lockpact (?:-- )?(npx .*?)(?:`|$)/gm)) lines.push(line!)
+    expect(lines).toHaveLength(8)
+    for (const line of new Set(lines)) {
+      const child = start(['sh', '-c', line.replace('${workspaceFolder}', dir)], { cwd: dir })
+      child.process.stdin!.end('{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}\n')
+      expect(JSON.parse(await child.line()).result.serverInfo.name, line).toBe('lockpact')
+      expect((await child.ended).code).toBe(0)
+    }
+  })
+
+  test('the examples are calls and answers of the tool', async ({ skip }) => {
+    const [call, ...answers] = examples
+    const { peer } = workspaceWithServer()
+    expect(await peer.call(call.name, call.arguments)).toMatchObject({ granted: true, owner: 'hourly' })
+    expect(answers.map(({ granted }) => granted)).toEqual([true, false])
+    const packages = await installed('@modelcontextprotocol/sdk', '@modelcontextprotocol/client')
+    if ('why' in packages) return skip(packages.why)
+    const { default: ajv } = await load(packages.folder, 'ajv/dist/2020.js')
+    const { outputSchema } = (await peer.ask('tools/list')).result.tools.find(({ name }: Json) => name === 'claim')
+    const isSound = new ajv.default({ strict: false }).compile({ ...outputSchema, additionalProperties: false })
+    for (const answer of answers) expect(isSound(answer), JSON.stringify(isSound.errors)).toBe(true)
+  })
+
+  test('names every tool, and no other', async () => {
+    const { tools } = (await workspaceWithServer().peer.ask('tools/list')).result
+    const named = new Set([...page.split('### Use it')[1]!.matchAll(/`([a-z_]+)`/g)].map((match) => match[1]))
+    expect(tools.map(({ name }: Json) => name).filter((name: string) => !named.has(name))).toEqual([])
   })
 })
