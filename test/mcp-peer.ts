@@ -21,6 +21,8 @@ export class Peer {
   readonly child: Child
   /** Messages that answer nothing in particular. */
   readonly others: Json[] = []
+  /** Told of each of them. */
+  onOther: (message: Json) => void = () => {}
   readonly #waiting = new Map<unknown, (message: Json) => void>()
   #last = 0
 
@@ -38,7 +40,10 @@ export class Peer {
       const take = this.#waiting.get(message.id)
       if (take) this.#waiting.delete(message.id)
       if (take) take(message)
-      else this.others.push(message)
+      else {
+        this.others.push(message)
+        this.onOther(message)
+      }
     }
     for (const take of this.#waiting.values()) take(undefined)
   }
