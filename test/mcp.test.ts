@@ -236,6 +236,16 @@ describe('beginning and ending', () => {
     expect(last.result).toEqual({})
   })
 
+  test('so is all that has been asked for by then, and gets into each other’s way', async () => {
+    const { dir, peer } = workspaceWithServer()
+    writeFileSync(join(dir, 'queue.md'), '- [ ] an item\n')
+    const calls = [['append_line', { file: 'log.md', text: 'one' }], ['append_line', { file: 'log.md', text: 'two' }], ['gate', { key: 'k' }], ['declare', { task: 't', writes: ['.'], policy: 'queue' }], ['take_item', { queue: 'queue.md' }], ['status', {}]] as const
+    const answers = calls.map(([name, given]) => peer.ask('tools/call', { name, arguments: given }))
+    expect(await peer.end()).toEqual({ code: 0, signal: null })
+    for (const { result } of await Promise.all(answers)) expect(Object.values(result.structuredContent)[0]).toBeTruthy()
+    expect(readFileSync(join(dir, 'log.md'), 'utf8').split('\n')).toHaveLength(3)
+  })
+
   test('a call that waits when the input ends is answered: refused, by whom', async () => {
     const { dir, peer } = workspaceWithServer()
     await acquireLock(join(dir, 'a.md'), { owner: 'presence', detached: true })
@@ -384,6 +394,9 @@ describe('the tools', () => {
     await call('renew', { resource: 'a.md', token })
     writeFileSync(join(dir, 'foreign.lock'), 'another program')
     await call('claim', { resource: 'foreign' })
+    const endless = await acquireLock(join(dir, 'endless'), { ttl: Infinity })
+    expect((await call('claim', { resource: 'endless' })).retry_after_seconds).toBeUndefined()
+    await endless.release()
     const one = await call('gate', { key: 'k', owner: 'hourly', every_seconds: 3600 })
     await call('gate', { key: 'k', cooldown_seconds: 60 })
     await call('status')
@@ -434,7 +447,7 @@ describe('the tools', () => {
     for (const { name, title, description, annotations, inputSchema, outputSchema } of tools) {
       expect(name).toMatch(/^[a-z_]{1,64}$/)
       expect([title, description].every((words) => words.length > 10)).toBe(true)
-      expect(annotations, name).toEqual({ readOnlyHint: name === 'status', destructiveHint: expect.any(Boolean), idempotentHint: expect.any(Boolean), openWorldHint: false })
+      expect(annotations, name).toEqual({ readOnlyHint: name === 'status', destructiveHint: false, idempotentHint: name === 'status', openWorldHint: false })
       expect([inputSchema.type, inputSchema.additionalProperties, outputSchema.type]).toEqual(['object', false, 'object'])
       if (outputSchema.properties.token) expect(description, name).toMatch(/lasts? ttl_seconds|yours for ttl_seconds/)
     }

@@ -62,9 +62,10 @@ const SUBSCRIPTION = 'io.modelcontextprotocol/subscriptionId'
 const CAPABLE_OF = { tools: {} }
 /** The tools change with the version only. */
 const CACHING = { ttlMs: 3_600_000, cacheScope: 'public' }
+const GRACE_MS = 500
 const MAX_LINE_BYTES = 32 * 1024 * 1024
 
-/** Serves until the input ends, or nobody reads the output any more. Calls that wait then stop waiting, and are answered. */
+/** Serves until the input ends, or nobody reads the output any more. Calls that wait then stop waiting soon, and are answered. */
 export async function serve(server: Server, input: Readable, output: Writable): Promise<void> {
   const connection = new Connection(server, output)
   const lines = new Lines((line) => connection.receive(line))
@@ -100,10 +101,12 @@ class Connection {
     call.stop.abort()
   }
 
+  /** Lets what is going on come to its end, but waits for nobody. */
   async end(): Promise<void> {
     const calls = [...this.#running.values()]
-    for (const { stop } of calls) stop.abort()
+    const grace = setTimeout(() => calls.forEach(({ stop }) => stop.abort()), GRACE_MS)
     await Promise.all(calls.map(({ over }) => over))
+    clearTimeout(grace)
   }
 
   #start(request: Message & { id: Id }): void {

@@ -1,4 +1,4 @@
-import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, releaseLock, renewLock, sep, type Stamp } from '../core/index.js'
+import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, releaseLock, renewLock, sep, type Stamp, type Verdict } from '../core/index.js'
 import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
 import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logEvent, type Policy, withdrawWrites } from '../work/index.js'
 import type { Answer, Tool } from './rpc.js'
@@ -44,22 +44,14 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
     'recovered: who held it before and never released it; that work may be half done.',
   input: { resource: RESOURCE, 'ttl_seconds?': lasting(600), 'owner?': OWNER, 'reason?': text('Why, for others to read.'), 'wait_seconds?': waiting(0) },
   output: gives('granted', { resource: TEXT, token: TEXT, 'owner?': TEXT, until: TEXT, 'recovered?': object({ 'owner?': TEXT, 'since?': TEXT }) }, REFUSAL),
-  isDestructive: false,
   refusal: 'granted',
   async call({ resource, ttl_seconds = 600, owner, reason, wait_seconds }, signal) {
     const path = pathOf(resource)
-    const root = findWorkspaceIfAny(undefined)
-    try {
-      const lock = await acquire(path, given({ detached: true, ttl: ttl_seconds * 1000, owner, reason }), wait_seconds, signal)
-      const { file, token, stamp, recovered } = lock
-      if (root !== undefined && recovered) logEvent(root, { type: 'recovered', what: file, by: owner ?? null, against: recovered.owner ?? null })
-      return {
-        content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
-        undo: () => releaseLock(path, token),
-      }
-    } catch (error) {
-      if (root !== undefined && isRefusal(error)) logEvent(root, { type: 'refused', what: error.file ?? resource, by: owner ?? null, against: error.holder?.owner ?? null, why: error.verdict ?? null })
-      throw error
+    const { file, token, stamp, recovered } = await acquire(path, given({ detached: true, ttl: ttl_seconds * 1000, owner, reason }), wait_seconds, signal)
+    if (recovered) log('recovered', file, owner, recovered)
+    return {
+      content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
+      undo: () => releaseLock(path, token),
     }
   },
 })
@@ -87,7 +79,6 @@ const renew = tool<{ resource: string; token: string }>({
   description: 'Let your claim last its ttl_seconds from now. An error says who holds it now: then change nothing more.',
   input: { resource: RESOURCE, token: tokenOf('claim') },
   output: gives('renewed', { resource: TEXT, 'until?': TEXT }, REFUSAL),
-  isDestructive: false,
   refusal: 'renewed',
   async call({ resource, token }) {
     const { expiresAt: until } = await renewLock(pathOf(resource), token)
@@ -101,7 +92,6 @@ const release = tool<{ resource: string; token: string }>({
   description: 'Give your claim back. An error says who holds it now: your time was over before you were done.',
   input: { resource: RESOURCE, token: tokenOf('claim') },
   output: gives('released', { resource: TEXT }, REFUSAL),
-  isDestructive: true,
   refusal: 'released',
   async call({ resource, token }) {
     await releaseLock(pathOf(resource), token)
@@ -114,7 +104,7 @@ const MAX_LOCKS = 200
 const status = tool<{ paths?: string[] }>({
   name: 'status',
   title: 'Who holds what',
-  description: 'Who holds which locks, since when, until when, why; without paths also the slots and the declared writes of the workspace. It may be different the next moment: to have something, claim it. stale: the next who claims it gets it.',
+  description: 'Who holds which locks, since when, until when, why; without paths also the slots and declarations of the workspace. It may be different the next moment: to have something, claim it. stale: free for the next claim.',
   input: { 'paths?': list(RESOURCE, 'Also folders: what is below them. Default: the workspace.') },
   output: object({
     scope: list(TEXT),
@@ -167,8 +157,7 @@ const declare = tool<{ task: string; writes: string[]; policy?: Policy; ttl_seco
     'owner?': OWNER,
     'wait_seconds?': waiting(30),
   },
-  output: gives('granted', { task: TEXT, token: TEXT, writes: list(TEXT), overlaps: CONFLICTS, until: TEXT }, { ...REFUSAL, conflicts: CONFLICTS }),
-  isDestructive: false,
+  output: gives('granted', { task: TEXT, token: TEXT, writes: list(TEXT), overlaps: CONFLICTS, until: TEXT }, { ...REFUSAL, 'conflicts?': CONFLICTS }),
   refusal: 'granted',
   async call({ ttl_seconds = HOUR_S, wait_seconds = 30, ...asked }, signal) {
     const dir = findWorkspace(undefined)
@@ -183,7 +172,6 @@ const withdraw = tool<{ task: string; token: string }>({
   description: 'Withdraw what a task has declared, when it is over. An error: its time was over before.',
   input: { task: text('As declared.'), token: tokenOf('declare') },
   output: gives('withdrawn', { task: TEXT }),
-  isDestructive: true,
   async call({ task, token }) {
     await withdrawWrites(task, token)
     return { content: { withdrawn: true, task } }
@@ -215,7 +203,6 @@ const gateTool = tool<{ key: string; every_seconds?: number; offset_seconds?: nu
     { key: TEXT, 'slot?': TEXT, token: TEXT, until: TEXT, 'recovered?': object({ 'by?': TEXT, since: TEXT, 'slot?': TEXT, why: TEXT }), failures: number('In a row, before this run.', 0, ANY) },
     { key: TEXT, 'slot?': TEXT, reason: TEXT, 'by?': TEXT, at: TEXT, 'until?': TEXT, 'note?': TEXT },
   ),
-  isDestructive: false,
   async call({ key, every_seconds: every, offset_seconds: offset, cooldown_seconds: cooldown, ttl_seconds: ttl = HOUR_S, slot, owner }) {
     const dir = findWorkspace(undefined)
     const answer = await gate(key, { every: ms(every), offset: ms(offset), cooldown: ms(cooldown), ttl: ttl * 1000, slot, owner, dir })
@@ -240,7 +227,6 @@ const endings = ENDINGS.map(({ name, end, title, what }) =>
     description: `${what} An error says who has the slot now, or how your run ended.`,
     input: { key: KEY, token: tokenOf('gate'), 'note?': text('One line for whoever asks next.') },
     output: gives('ended', { key: TEXT, as: TEXT }),
-    isDestructive: false,
     async call({ key, token, note }) {
       await end(key, token, { note })
       return { content: { ended: true, key, as: name } }
@@ -262,7 +248,6 @@ const take = tool<{ queue: string; owner?: string; ttl_seconds?: number } & Quic
     'taken: false: there is no open item (empty), or somebody holds the file.',
   input: { queue: QUEUE, 'owner?': OWNER, 'ttl_seconds?': lasting(HOUR_S), ...QUICK },
   output: gives('taken', { item: ITEM, token: TEXT, until: TEXT }, { 'empty?': { type: 'boolean' }, ...REFUSAL }),
-  isDestructive: false,
   refusal: 'taken',
   async call({ queue, owner, ttl_seconds = HOUR_S, ...quick }, signal) {
     const path = pathOf(queue)
@@ -277,7 +262,6 @@ const finish = tool<{ queue: string; token: string; result?: string } & Quick>({
   description: 'Tick the item that you took. An error: it is not yours any more; your time was over, and others may have done it.',
   input: { queue: QUEUE, token: tokenOf('take_item'), 'result?': text('One line, which is written behind it.'), ...QUICK },
   output: gives('finished', { item: ITEM }, REFUSAL),
-  isDestructive: false,
   refusal: 'finished',
   async call({ queue, token, result, ...quick }, signal) {
     return { content: { finished: true, item: await finishItem(pathOf(queue), token, { result, ...holding(quick, signal) }) } }
@@ -290,7 +274,6 @@ const giveBack = tool<{ queue: string; token: string } & Quick>({
   description: 'Open the item that you took for others again. An error: it is not yours any more.',
   input: { queue: QUEUE, token: tokenOf('take_item'), ...QUICK },
   output: gives('returned', { item: ITEM }, REFUSAL),
-  isDestructive: false,
   refusal: 'returned',
   async call({ queue, token, ...quick }, signal) {
     return { content: { returned: true, item: await returnItem(pathOf(queue), token, holding(quick, signal)) } }
@@ -303,7 +286,6 @@ const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?:
   description: 'Append one line to a shared log, for good. The time (UTC) is put in front of it, do not write one yourself. appended: false: somebody holds the file; nothing was written.',
   input: { file: FILE, text: text('One line.'), 'owner?': OWNER, 'rotate_bytes?': number('Before it grows beyond this, it goes to log.1.md, and a new one begins.', 1, ANY), ...QUICK },
   output: gives('appended', { file: TEXT, line: TEXT }, REFUSAL),
-  isDestructive: false,
   refusal: 'appended',
   async call({ file, text, owner, rotate_bytes: bytes, ...quick }, signal) {
     const line = await appendLine(pathOf(file), text, { owner, rotate: bytes === undefined ? undefined : { bytes }, ...holding(quick, signal) })
@@ -343,7 +325,11 @@ function tool<Given>({ input, output, isReadOnly = false, isDestructive = false,
         const answer = await call(given as Given, signal)
         return 'error' in answer ? answer : { ...answer, content: known(answer.content) }
       } catch (error) {
-        if (refusal !== undefined && isRefusal(error)) return { content: known({ [refusal]: false, ...refusalOf(error) }) }
+        if (refusal !== undefined && isRefusal(error)) {
+          // A conflict of declarations is in the log already.
+          if (!('conflicts' in error)) log('refused', error.file ?? '', given['owner'], error.holder, error.verdict)
+          return { content: known({ [refusal]: false, ...refusalOf(error) }) }
+        }
         if (isLockError(error)) return { error: error.message }
         if (signal.aborted) return { error: 'it was stopped while it waited; nothing was taken' }
         throw error
@@ -359,7 +345,8 @@ function refusalOf(error: LockError) {
   const { conflicts } = error as Partial<ConflictError>
   const [first] = conflicts ?? []
   const who = first ? { holder: first.task ?? first.owner, since: first.since, until: first.expiresAt } : holderOf(holder)
-  return { resource, ...who, retry_after_seconds: retryAfterMs && Math.ceil(retryAfterMs / 1000), message, conflicts: conflicts?.map(conflictOf) }
+  const seconds = Math.ceil((retryAfterMs ?? Infinity) / 1000)
+  return { resource, ...who, retry_after_seconds: seconds < Infinity ? seconds : undefined, message, conflicts: conflicts?.map(conflictOf) }
 }
 
 const holderOf = ({ owner: holder, acquiredAt: since, expiresAt: until, reason }: Partial<Stamp> = {}) => ({ holder, since, until, reason })
@@ -376,6 +363,11 @@ function pathOf(resource: string): string {
   if (resource === '' || resource.startsWith('name:') || isAbsolute(resource)) return resource
   const root = findWorkspaceIfAny(undefined)
   return root === undefined ? resource : root + sep + resource
+}
+
+function log(type: 'refused' | 'recovered', what: string, by: unknown, holder: Stamp | undefined, why?: Verdict): void {
+  const root = findWorkspaceIfAny(undefined)
+  if (root !== undefined) logEvent(root, { type, what, by: (by as string | undefined) ?? null, against: holder?.owner ?? null, ...(why && { why }) })
 }
 
 // What nobody knows is left out.
