@@ -24,7 +24,7 @@ const doors = (folder) => LAYERS.map((layer) => `${folder}/${layer}/index.js`)
 
 for (const layer of LAYERS) buildSync({ ...common, entryPoints: [`dist/js/${layer}/index.js`], external: doors('..') })
 buildSync({ ...common, entryPoints: PUBLIC.map((name) => `dist/js/${name}.js`), external: doors('.') })
-buildSync({ ...common, entryPoints: ['dist/js/cli/main.js'], external: doors('..'), splitting: true, outbase: 'dist/js/cli', outdir: 'dist/cli' })
+buildSync({ ...common, entryPoints: [{ in: 'dist/js/cli/bin.js', out: 'main' }], external: doors('..'), splitting: true, outdir: 'dist/cli' })
 rmSync('dist/js', { recursive: true })
 
 /*

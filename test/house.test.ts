@@ -33,8 +33,12 @@ test('imports run downwards between the layers, and only through their doors', (
 
 test('no circles', () => {
   const circles: string[] = []
+  const seen = new Set<string>()
   const visit = (name: string, path: string[]) => {
     if (path.includes(name)) return void circles.push([...path.slice(path.indexOf(name)), name].join(' -> '))
+    // There are many ways to one file, and what is behind it is the same on all of them.
+    if (seen.has(name)) return
+    seen.add(name)
     for (const to of runtimeImports(name).filter((to) => to.startsWith('.'))) visit(resolved(name, to), [...path, name])
   }
   for (const name of sources) visit(name, [])
@@ -56,7 +60,7 @@ test('there is nothing to install at run time, and four packages for development
 
 test('the map in CONTRIBUTING.md names every source file', () => {
   const map = readFileSync(join(projectFolder, 'CONTRIBUTING.md'), 'utf8')
-  const missing = sources.filter((name) => !/^cli\/(?!main|command)/.test(name) && !map.includes(name) && !map.includes(`\`${name.split('/').pop()}\``))
+  const missing = sources.filter((name) => !/^cli\/(?!bin|main|command)/.test(name) && !map.includes(name) && !map.includes(`\`${name.split('/').pop()}\``))
   expect(missing).toEqual([])
   for (const [, path] of map.matchAll(/^\| `(lib\/[^`]+|test\/[^`]+|templates\/)`/gm)) expect(existsSync(join(projectFolder, path!)), path).toBe(true)
 })

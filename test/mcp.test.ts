@@ -422,6 +422,8 @@ describe('the tools', () => {
     await call('finish_item', { queue: 'queue.md', token: second.token, result: 'shipped' })
     await call('append_line', { file: 'log.md', text: 'a line', rotate_bytes: 1000 })
     await call('release', { resource: 'a.md', token })
+    const { totals, pairs, skips } = await call('report')
+    expect([totals.refused, totals.skipped, totals.conflict > 0, pairs.length > 0, skips.length > 0]).toEqual([3, 2, true, true, true])
     expect([...seen].filter(([, answers]) => answers.size === 0)).toEqual([])
     expect(['claim', 'gate', 'declare', 'take_item'].map((name) => [...seen.get(name)!].sort())).toEqual(Array(4).fill(['false', 'true']))
   })
@@ -447,7 +449,7 @@ describe('the tools', () => {
     for (const { name, title, description, annotations, inputSchema, outputSchema } of tools) {
       expect(name).toMatch(/^[a-z_]{1,64}$/)
       expect([title, description].every((words) => words.length > 10)).toBe(true)
-      expect(annotations, name).toEqual({ readOnlyHint: name === 'status', destructiveHint: false, idempotentHint: name === 'status', openWorldHint: false })
+      expect(annotations, name).toEqual({ readOnlyHint: ['status', 'report'].includes(name), destructiveHint: false, idempotentHint: ['status', 'report'].includes(name), openWorldHint: false })
       expect([inputSchema.type, inputSchema.additionalProperties, outputSchema.type]).toEqual(['object', false, 'object'])
       if (outputSchema.properties.token) expect(description, name).toMatch(/lasts? ttl_seconds|yours for ttl_seconds/)
     }

@@ -82,13 +82,15 @@ export function replaceFile(file: string, change: (bytes: Buffer | undefined, pa
   )
 }
 
+const { isAscii, isUtf8 } = process.getBuiltinModule('node:buffer')
+
 /** Bytes as a text. Throws `EINVAL` rather than lose what is not UTF-8. */
 export function textOf(bytes: Buffer | undefined, path: string): string {
-  try {
-    return bytes === undefined ? '' : new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new LockError('EINVAL', `${path} is not UTF-8 text; it was left as it is`, { file: path })
-  }
+  if (bytes === undefined) return ''
+  // A registry of megabytes is read ten times as fast; a TextDecoder costs more than all the rest of a small change.
+  if (isAscii(bytes)) return bytes.toString('latin1')
+  if (isUtf8(bytes)) return bytes.toString()
+  throw new LockError('EINVAL', `${path} is not UTF-8 text; it was left as it is`, { file: path })
 }
 
 interface Facts {

@@ -1,6 +1,6 @@
-import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, releaseLock, renewLock, sep, type Stamp, type Verdict } from '../core/index.js'
+import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, type LockEvent, releaseLock, renewLock, sep, type Stamp } from '../core/index.js'
 import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
-import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logEvent, type Policy, withdrawWrites } from '../work/index.js'
+import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logLockEvent, type Policy, readEvents, summarize, withdrawWrites } from '../work/index.js'
 import type { Answer, Tool } from './rpc.js'
 import { choice, gives, list, number, object, type Schema, takes, text } from './schema.js'
 
@@ -48,7 +48,6 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
   async call({ resource, ttl_seconds = 600, owner, reason, wait_seconds }, signal) {
     const path = pathOf(resource)
     const { file, token, stamp, recovered } = await acquire(path, given({ detached: true, ttl: ttl_seconds * 1000, owner, reason }), wait_seconds, signal)
-    if (recovered) log('recovered', file, owner, recovered)
     return {
       content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
       undo: () => releaseLock(path, token),
@@ -61,13 +60,14 @@ const WATCHING_S = 6
 
 // Refused at once is known before anything waits, and stands when the waiting is stopped.
 async function acquire(path: string, options: AcquireOptions, waitSeconds: number | undefined, signal: AbortSignal) {
+  const onEvent = log()
   try {
-    return await acquireLock(path, options)
+    return await acquireLock(path, { ...options, onEvent: (event) => (event.type === 'refused' && waitSeconds ? undefined : onEvent(event)) })
   } catch (error) {
     if (!isRefusal(error)) throw error
     const seconds = waitSeconds ?? (error.verdict === 'silent' ? WATCHING_S : 0)
     if (seconds === 0) throw error
-    return await acquireLock(path, { ...options, wait: seconds * 1000, signal }).catch((later: unknown) => {
+    return await acquireLock(path, { ...options, onEvent, wait: seconds * 1000, signal }).catch((later: unknown) => {
       throw signal.aborted ? error : later
     })
   }
@@ -94,7 +94,10 @@ const release = tool<{ resource: string; token: string }>({
   output: gives('released', { resource: TEXT }, REFUSAL),
   refusal: 'released',
   async call({ resource, token }) {
-    await releaseLock(pathOf(resource), token)
+    const path = pathOf(resource)
+    const { stamp, ...place } = inspectLock(path)
+    await releaseLock(path, token)
+    log()({ type: 'released', ...place, owner: stamp?.owner, ms: Date.now() - Date.parse(stamp?.acquiredAt ?? '') })
     return { content: { released: true, resource } }
   },
 })
@@ -293,7 +296,39 @@ const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?:
   },
 })
 
-export const TOOLS: Tool[] = [claim, renew, release, status, declare, withdraw, gateTool, ...endings, take, finish, giveBack, append]
+// ---- looking back ----
+
+const MAX_ROWS = 20
+const DAY_S = 86_400
+const COUNT = number('', 0, ANY)
+const STOMP = { by: TEXT, against: TEXT, count: COUNT, last: TEXT }
+const SPANS = list(object({ at: TEXT, what: TEXT, by: TEXT, against: TEXT, ms: COUNT }))
+
+const report = tool<{ since_seconds?: number }>({
+  name: 'report',
+  title: 'What stomped what',
+  description: `Who stood in whose way, and how often: refusals and conflicts (pairs), gates that were skipped by reason, the longest holds and waits, recoveries and losses (incidents). At most ${MAX_ROWS} rows of each.`,
+  input: { 'since_seconds?': number(`How far back (default ${DAY_S}).`, 1, YEARS_S) },
+  output: object({
+    since: TEXT,
+    until: TEXT,
+    events: COUNT,
+    totals: { type: 'object' },
+    pairs: list(object({ ...STOMP, what: list(TEXT) })),
+    skips: list(object({ ...STOMP, what: TEXT, reason: TEXT })),
+    holds: SPANS,
+    waits: SPANS,
+    incidents: list(object({ at: TEXT, type: TEXT, what: TEXT, by: TEXT, against: TEXT, why: TEXT })),
+  }),
+  isReadOnly: true,
+  async call({ since_seconds = DAY_S }) {
+    const now = Date.now()
+    const { resources, owners, ...facts } = summarize(readEvents(findWorkspace(undefined)), now - since_seconds * 1000, now)
+    return { content: Object.fromEntries(Object.entries(facts).map(([name, value]) => [name, Array.isArray(value) ? value.slice(0, MAX_ROWS) : value])) }
+  },
+})
+
+export const TOOLS: Tool[] = [claim, renew, release, status, declare, withdraw, gateTool, ...endings, take, finish, giveBack, append, report]
 
 export const INSTRUCTIONS =
   'Several agents share these files. Before work that others may do as well: gate; skip it when it says go: false. Before a task that writes to several paths: declare. Before you change one shared file: claim, change it, release. ' +
@@ -325,11 +360,7 @@ function tool<Given>({ input, output, isReadOnly = false, isDestructive = false,
         const answer = await call(given as Given, signal)
         return 'error' in answer ? answer : { ...answer, content: known(answer.content) }
       } catch (error) {
-        if (refusal !== undefined && isRefusal(error)) {
-          // A conflict of declarations is in the log already.
-          if (!('conflicts' in error)) log('refused', error.file ?? '', given['owner'], error.holder, error.verdict)
-          return { content: known({ [refusal]: false, ...refusalOf(error) }) }
-        }
+        if (refusal !== undefined && isRefusal(error)) return { content: known({ [refusal]: false, ...refusalOf(error) }) }
         if (isLockError(error)) return { error: error.message }
         if (signal.aborted) return { error: 'it was stopped while it waited; nothing was taken' }
         throw error
@@ -355,7 +386,7 @@ const conflictOf = ({ expiresAt: until, ...facts }: Conflict) => ({ ...facts, un
 
 // How the change of one file waits, and under which claim it is made.
 function holding({ wait_seconds = 10, claim_token: token }: Quick, signal?: AbortSignal): HoldOptions {
-  return { wait: wait_seconds * 1000, lock: token === undefined ? undefined : { token }, signal }
+  return { wait: wait_seconds * 1000, lock: token === undefined ? undefined : { token }, signal, onEvent: log() }
 }
 
 // Relative to the workspace, as every call finds it; where there is none, to the working folder.
@@ -365,9 +396,10 @@ function pathOf(resource: string): string {
   return root === undefined ? resource : root + sep + resource
 }
 
-function log(type: 'refused' | 'recovered', what: string, by: unknown, holder: Stamp | undefined, why?: Verdict): void {
+// What happens to a lock is an event of the workspace, if there is one.
+function log(): (event: LockEvent) => void {
   const root = findWorkspaceIfAny(undefined)
-  if (root !== undefined) logEvent(root, { type, what, by: (by as string | undefined) ?? null, against: holder?.owner ?? null, ...(why && { why }) })
+  return (event) => logLockEvent(root, event)
 }
 
 // What nobody knows is left out.
