@@ -578,7 +578,7 @@ describe('templates/mcp.md', () => {
   const examples: Json[] = snippets('json').map((code) => JSON.parse(code)).filter((each) => !registrations.some((other) => JSON.stringify(other) === JSON.stringify(each)))
 
   test('every registration starts a server that answers', async () => {
-    expect(registrations).toHaveLength(4)
+    expect(registrations).toHaveLength(3)
     const dir = tempFolder()
     initWorkspace(dir)
     mkdirSync(join(dir, 'node_modules/.bin'), { recursive: true })
@@ -586,8 +586,8 @@ describe('templates/mcp.md', () => {
     const lines = registrations.map((each) => Object.values<Json>(each)[0].lockpact).map(({ command, args }) => [command, ...args].join(' '))
     const [toml] = snippets('toml')
     lines.push([/command = "(.*)"/.exec(toml!)![1], ...JSON.parse(/args = (.*)/.exec(toml!)![1]!)].join(' '))
-    for (const [, line] of page.matchAll(/mcp add .*?lockpact (?:-- )?(npx .*?)(?:`|$)/gm)) lines.push(line!)
-    expect(lines).toHaveLength(8)
+    for (const [, line] of page.matchAll(/mcp add .*?lockpact (?:-- )?(npx .*?)`/g)) lines.push(line!)
+    expect(lines).toHaveLength(7)
     for (const line of new Set(lines)) {
       const child = start(['sh', '-c', line.replace('${workspaceFolder}', dir)], { cwd: dir })
       child.process.stdin!.end('{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}\n')
@@ -611,7 +611,7 @@ describe('templates/mcp.md', () => {
 
   test('names every tool, and no other', async () => {
     const { tools } = (await workspaceWithServer().peer.ask('tools/list')).result
-    const named = new Set([...page.split('### Use it')[1]!.matchAll(/`([a-z_]+)`/g)].map((match) => match[1]))
+    const named = new Set([...page.split('| the agent wants')[1]!.matchAll(/`([a-z_]+)`/g)].map((match) => match[1]))
     expect(tools.map(({ name }: Json) => name).filter((name: string) => !named.has(name))).toEqual([])
   })
 })

@@ -109,7 +109,7 @@ describe('the command', () => {
     const dir = busy(1)
     expect(report(dir, '--since', '7').stderr).toContain('--since needs a unit')
     mkdirSync(join(dir, 'folder'))
-    expect(report(dir, '--html', 'folder').status).toBe(64)
+    expect(report(dir, '--html', 'folder').status).toBe(65)
   })
 })
 

@@ -126,7 +126,7 @@ export interface Kind<E extends object> {
 }
 
 /** The documents are small and everybody's: who is suspended with one of their locks is soon followed. */
-const WAITING = { wait: '15s', lockTtl: '5s', fsync: false } as const
+const WAITING = { wait: '15s', lockTtl: '5s', fsync: false, isOurs: true } as const
 
 /** The entries as they are now, without waiting for anybody. A damaged document is dealt with when it is changed. */
 export function readDocument<E extends object>(root: string, kind: Kind<E>): E[] {
