@@ -49,6 +49,8 @@ function shape(properties: Record<string, Schema>): { properties: Record<string,
 }
 
 export const text = (description?: string): Schema => ({ type: 'string', ...(description !== undefined && { description }) })
+/** Several of them: `'owner? since?'`. */
+export const texts = (names: string): Record<string, Schema> => Object.fromEntries(names.split(' ').map((name) => [name, text()]))
 export const choice = (description: string, ...words: string[]): Schema => ({ ...text(description), enum: words })
 export const number = (description: string, minimum: number, maximum: number): Schema => ({ type: 'number', description, minimum, maximum })
 export const list = (items: Schema, description?: string): Schema => ({ type: 'array', items, ...(description !== undefined && { description }) })

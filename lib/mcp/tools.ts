@@ -2,7 +2,7 @@ import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, ins
 import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
 import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logLockEvent, type Policy, readEvents, summarize, withdrawWrites } from '../work/index.js'
 import type { Answer, Tool } from './rpc.js'
-import { choice, gives, list, number, object, type Schema, takes, text } from './schema.js'
+import { choice, gives, list, number, object, type Schema, takes, text, texts } from './schema.js'
 
 /*
  * The tools: each is a call of the library, with a token in and a token out. What one gives belongs to nobody's connection and to no
@@ -13,6 +13,7 @@ const WEEK_S = 604_800
 const YEARS_S = 315_360_000
 const HOUR_S = 3_600
 const ANY = Number.MAX_SAFE_INTEGER
+const COUNT = { type: 'number' }
 
 const RESOURCE = text('A file (memory/queue.md), a part of it (memory/queue.md::head), or a free name (name:deploy); relative to the workspace.')
 const FILE = text('Relative to the workspace.')
@@ -29,8 +30,7 @@ interface Quick {
 
 /** For the end of what begins with "The token, and what it is for, lasts ttl_seconds". */
 const REGARDLESS = 'whatever becomes of you, your connection or this server'
-const TEXT = text()
-const REFUSAL = { 'resource?': TEXT, 'holder?': TEXT, 'since?': TEXT, 'until?': TEXT, 'reason?': TEXT, 'retry_after_seconds?': number('', 0, ANY), message: TEXT }
+const REFUSAL = { ...texts('message resource? holder? since? until? reason?'), 'retry_after_seconds?': COUNT }
 
 // ---- claims ----
 
@@ -43,11 +43,12 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
     'granted: false: somebody else (holder) has it. Never go on without it: do something else, or ask again after retry_after_seconds. ' +
     'recovered: who held it before and never released it; that work may be half done.',
   input: { resource: RESOURCE, 'ttl_seconds?': lasting(600), 'owner?': OWNER, 'reason?': text('Why, for others to read.'), 'wait_seconds?': waiting(0) },
-  output: gives('granted', { resource: TEXT, token: TEXT, 'owner?': TEXT, until: TEXT, 'recovered?': object({ 'owner?': TEXT, 'since?': TEXT }) }, REFUSAL),
+  output: gives('granted', { ...texts('resource token owner? until'), 'recovered?': object(texts('owner? since?')) }, REFUSAL),
   refusal: 'granted',
   async call({ resource, ttl_seconds = 600, owner, reason, wait_seconds }, signal) {
     const path = pathOf(resource)
-    const { file, token, stamp, recovered } = await acquire(path, given({ detached: true, ttl: ttl_seconds * 1000, owner, reason }), wait_seconds, signal)
+    const options = { detached: true, ttl: ttl_seconds * 1000, ...(owner !== undefined && { owner }), ...(reason !== undefined && { reason }) }
+    const { file, token, stamp, recovered } = await acquire(path, options, wait_seconds, signal)
     return {
       content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
       undo: () => releaseLock(path, token),
@@ -78,7 +79,7 @@ const renew = tool<{ resource: string; token: string }>({
   title: 'Renew a claim',
   description: 'Let your claim last its ttl_seconds from now. An error says who holds it now: then change nothing more.',
   input: { resource: RESOURCE, token: tokenOf('claim') },
-  output: gives('renewed', { resource: TEXT, 'until?': TEXT }, REFUSAL),
+  output: gives('renewed', texts('resource until?'), REFUSAL),
   refusal: 'renewed',
   async call({ resource, token }) {
     const { expiresAt: until } = await renewLock(pathOf(resource), token)
@@ -91,7 +92,7 @@ const release = tool<{ resource: string; token: string }>({
   title: 'Release a claim',
   description: 'Give your claim back. An error says who holds it now: your time was over before you were done.',
   input: { resource: RESOURCE, token: tokenOf('claim') },
-  output: gives('released', { resource: TEXT }, REFUSAL),
+  output: gives('released', texts('resource'), REFUSAL),
   refusal: 'released',
   async call({ resource, token }) {
     const path = pathOf(resource)
@@ -110,11 +111,11 @@ const status = tool<{ paths?: string[] }>({
   description: 'Who holds which locks, since when, until when, why; without paths also the slots and declarations of the workspace. It may be different the next moment: to have something, claim it. stale: free for the next claim.',
   input: { 'paths?': list(RESOURCE, 'Also folders: what is below them. Default: the workspace.') },
   output: object({
-    scope: list(TEXT),
-    locks: list(object({ resource: TEXT, lock_file: TEXT, state: TEXT, 'holder?': TEXT, 'since?': TEXT, 'until?': TEXT, 'reason?': TEXT, why: TEXT })),
-    'more_locks?': number('', 1, ANY),
-    'slots?': list(object({ key: TEXT, state: TEXT, 'by?': TEXT, 'since?': TEXT, 'until?': TEXT, 'note?': TEXT })),
-    'intents?': list(object({ task: TEXT, writes: list(TEXT), 'owner?': TEXT, since: TEXT, until: TEXT, state: TEXT })),
+    scope: list(text()),
+    locks: list(object(texts('resource lock_file state holder? since? until? reason? why'))),
+    'more_locks?': COUNT,
+    'slots?': list(object(texts('key state by? since? until? note?'))),
+    'intents?': list(object({ ...texts('task owner? since until state'), writes: list(text()) })),
   }),
   isReadOnly: true,
   async call({ paths }) {
@@ -143,7 +144,7 @@ function workAt(dir: string): object {
 
 // ---- write intents ----
 
-const CONFLICTS = list(object({ path: TEXT, 'task?': TEXT, 'owner?': TEXT, 'since?': TEXT, 'until?': TEXT }))
+const CONFLICTS = list(object(texts('path task? owner? since? until?')))
 
 const declare = tool<{ task: string; writes: string[]; policy?: Policy; ttl_seconds?: number; owner?: string; wait_seconds?: number }>({
   name: 'declare',
@@ -160,7 +161,7 @@ const declare = tool<{ task: string; writes: string[]; policy?: Policy; ttl_seco
     'owner?': OWNER,
     'wait_seconds?': waiting(30),
   },
-  output: gives('granted', { task: TEXT, token: TEXT, writes: list(TEXT), overlaps: CONFLICTS, until: TEXT }, { ...REFUSAL, 'conflicts?': CONFLICTS }),
+  output: gives('granted', { ...texts('task token until'), writes: list(text()), overlaps: CONFLICTS }, { ...REFUSAL, 'conflicts?': CONFLICTS }),
   refusal: 'granted',
   async call({ ttl_seconds = HOUR_S, wait_seconds = 30, ...asked }, signal) {
     const dir = findWorkspace(undefined)
@@ -174,7 +175,7 @@ const withdraw = tool<{ task: string; token: string }>({
   title: 'Withdraw a declaration',
   description: 'Withdraw what a task has declared, when it is over. An error: its time was over before.',
   input: { task: text('As declared.'), token: tokenOf('declare') },
-  output: gives('withdrawn', { task: TEXT }),
+  output: gives('withdrawn', texts('task')),
   async call({ task, token }) {
     await withdrawWrites(task, token)
     return { content: { withdrawn: true, task } }
@@ -203,8 +204,8 @@ const gateTool = tool<{ key: string; every_seconds?: number; offset_seconds?: nu
   },
   output: gives(
     'go',
-    { key: TEXT, 'slot?': TEXT, token: TEXT, until: TEXT, 'recovered?': object({ 'by?': TEXT, since: TEXT, 'slot?': TEXT, why: TEXT }), failures: number('In a row, before this run.', 0, ANY) },
-    { key: TEXT, 'slot?': TEXT, reason: TEXT, 'by?': TEXT, at: TEXT, 'until?': TEXT, 'note?': TEXT },
+    { ...texts('key slot? token until'), failures: COUNT, 'recovered?': object(texts('by? since slot? why')) },
+    texts('key slot? reason by? at until? note?'),
   ),
   async call({ key, every_seconds: every, offset_seconds: offset, cooldown_seconds: cooldown, ttl_seconds: ttl = HOUR_S, slot, owner }) {
     const dir = findWorkspace(undefined)
@@ -229,7 +230,7 @@ const endings = ENDINGS.map(({ name, end, title, what }) =>
     title,
     description: `${what} An error says who has the slot now, or how your run ended.`,
     input: { key: KEY, token: tokenOf('gate'), 'note?': text('One line for whoever asks next.') },
-    output: gives('ended', { key: TEXT, as: TEXT }),
+    output: gives('ended', texts('key as')),
     async call({ key, token, note }) {
       await end(key, token, { note })
       return { content: { ended: true, key, as: name } }
@@ -240,7 +241,7 @@ const endings = ENDINGS.map(({ name, end, title, what }) =>
 // ---- queues and logs ----
 
 const QUEUE = text('A Markdown file with lines like `- [ ] an item`; relative to the workspace.')
-const ITEM = object({ id: TEXT, text: TEXT, line: number('', 1, ANY) })
+const ITEM = object({ ...texts('id text'), line: COUNT })
 
 const take = tool<{ queue: string; owner?: string; ttl_seconds?: number } & Quick>({
   name: 'take_item',
@@ -250,7 +251,7 @@ const take = tool<{ queue: string; owner?: string; ttl_seconds?: number } & Quic
     `It is yours for ttl_seconds (default 3600), ${REGARDLESS}, and then open for others. ` +
     'taken: false: there is no open item (empty), or somebody holds the file.',
   input: { queue: QUEUE, 'owner?': OWNER, 'ttl_seconds?': lasting(HOUR_S), ...QUICK },
-  output: gives('taken', { item: ITEM, token: TEXT, until: TEXT }, { 'empty?': { type: 'boolean' }, ...REFUSAL }),
+  output: gives('taken', { item: ITEM, ...texts('token until') }, { 'empty?': { type: 'boolean' }, ...REFUSAL }),
   refusal: 'taken',
   async call({ queue, owner, ttl_seconds = HOUR_S, ...quick }, signal) {
     const path = pathOf(queue)
@@ -288,7 +289,7 @@ const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?:
   title: 'Append a line',
   description: 'Append one line to a shared log, for good. The time (UTC) is put in front of it, do not write one yourself. appended: false: somebody holds the file; nothing was written.',
   input: { file: FILE, text: text('One line.'), 'owner?': OWNER, 'rotate_bytes?': number('Before it grows beyond this, it goes to log.1.md, and a new one begins.', 1, ANY), ...QUICK },
-  output: gives('appended', { file: TEXT, line: TEXT }, REFUSAL),
+  output: gives('appended', texts('file line'), REFUSAL),
   refusal: 'appended',
   async call({ file, text, owner, rotate_bytes: bytes, ...quick }, signal) {
     const line = await appendLine(pathOf(file), text, { owner, rotate: bytes === undefined ? undefined : { bytes }, ...holding(quick, signal) })
@@ -300,9 +301,8 @@ const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?:
 
 const MAX_ROWS = 20
 const DAY_S = 86_400
-const COUNT = number('', 0, ANY)
-const STOMP = { by: TEXT, against: TEXT, count: COUNT, last: TEXT }
-const SPANS = list(object({ at: TEXT, what: TEXT, by: TEXT, against: TEXT, ms: COUNT }))
+const STOMP = { ...texts('by against last'), count: COUNT }
+const SPANS = list(object({ ...texts('at what by against'), ms: COUNT }))
 
 const report = tool<{ since_seconds?: number }>({
   name: 'report',
@@ -310,15 +310,14 @@ const report = tool<{ since_seconds?: number }>({
   description: `Who stood in whose way, and how often: refusals and conflicts (pairs), gates that were skipped by reason, the longest holds and waits, recoveries and losses (incidents). At most ${MAX_ROWS} rows of each.`,
   input: { 'since_seconds?': number(`How far back (default ${DAY_S}).`, 1, YEARS_S) },
   output: object({
-    since: TEXT,
-    until: TEXT,
+    ...texts('since until'),
     events: COUNT,
     totals: { type: 'object' },
-    pairs: list(object({ ...STOMP, what: list(TEXT) })),
-    skips: list(object({ ...STOMP, what: TEXT, reason: TEXT })),
+    pairs: list(object({ ...STOMP, what: list(text()) })),
+    skips: list(object({ ...STOMP, ...texts('what reason') })),
     holds: SPANS,
     waits: SPANS,
-    incidents: list(object({ at: TEXT, type: TEXT, what: TEXT, by: TEXT, against: TEXT, why: TEXT })),
+    incidents: list(object(texts('at type what by against why'))),
   }),
   isReadOnly: true,
   async call({ since_seconds = DAY_S }) {
@@ -405,9 +404,4 @@ function log(): (event: LockEvent) => void {
 // What nobody knows is left out.
 function known(content: object): object {
   return JSON.parse(JSON.stringify(content, (_name, value: unknown) => value ?? undefined)) as object
-}
-
-// Without what is undefined, which is no option.
-function given<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as { [K in keyof T]: Exclude<T[K], undefined> }
 }
