@@ -4,11 +4,11 @@
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { acquireLock, inspectLock } from 'lockpact'
+import { acquireLock, inspectLock, releaseLock } from 'lockpact'
 import { initWorkspace, readEvents } from 'lockpact/work'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { installed, type Json, load, MODERN, Peer, workspaceWithServer } from './mcp-peer.js'
-import { commandPath, projectFolder, start, startNode, tempFolder, until } from './support.js'
+import { commandPath, projectFolder, sleep, start, startNode, tempFolder, until } from './support.js'
 
 const CANNOT = { parse: -32700, request: -32600, method: -32601, params: -32602, version: -32022 }
 const modern = (params: object = {}) => ({ ...params, _meta: MODERN })
@@ -320,6 +320,18 @@ describe('the tools', () => {
     await peer.call('gate', { key: 'k', owner: 'hourly' })
     for (const name of ['done', 'fail', 'free']) expect(await peer.problem(name, { key: 'k', token })).toContain('"hourly" has it since')
     expect(await peer.problem('withdraw', { task: 't', token })).toContain('was withdrawn, or its time was over')
+  })
+
+  test('a claim is not the server’s: it does not look after it, and misses nothing when others end it', async () => {
+    const { dir, peer } = workspaceWithServer()
+    const { token } = await peer.call('claim', { resource: 'a.md', ttl_seconds: 60 })
+    await releaseLock(join(dir, 'a.md'), token)
+    const { token: second } = await peer.call('claim', { resource: 'b.md', ttl_seconds: 60 })
+    await peer.call('release', { resource: 'b.md', token: second })
+    // A process looks after its own locks once a second.
+    await sleep(1_500)
+    await peer.end()
+    expect(readEvents(dir)).toEqual([])
   })
 
   test('who expired is followed, and told so', async () => {

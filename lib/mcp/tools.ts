@@ -48,7 +48,9 @@ const claim = tool<{ resource: string; ttl_seconds?: number; owner?: string; rea
   async call({ resource, ttl_seconds = 600, owner, reason, wait_seconds }, signal) {
     const path = pathOf(resource)
     const options = { detached: true, ttl: ttl_seconds * 1000, ...(owner !== undefined && { owner }), ...(reason !== undefined && { reason }) }
-    const { file, token, stamp, recovered } = await acquire(path, options, wait_seconds, signal)
+    const lock = await acquire(path, options, wait_seconds, signal)
+    lock.leave()
+    const { file, token, stamp, recovered } = lock
     return {
       content: { granted: true, resource: file, token, owner, until: stamp.expiresAt, recovered: recovered && { owner: recovered.owner, since: recovered.acquiredAt } },
       undo: () => releaseLock(path, token),
