@@ -1,5 +1,5 @@
 /*
- * What lockpact costs. `node main.mjs [--json] [--quick] [--only cycle,peers,work,start,calls] [--library FILE] [--folder DIR]`
+ * What lockpact costs. `node main.mjs [--json] [--quick] [--only cycle,peers,work,start,calls,mcp] [--library FILE] [--folder DIR]`
  *
  * Everything that is compared runs in turns in this one run, and ratios are taken turn by turn: on a busy machine the times wander,
  * the ratios much less. The bars are those of the design. Build first: it measures dist.
@@ -11,6 +11,7 @@ import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { countCalls } from './calls.mjs'
 import { measureCycle } from './cycle.mjs'
+import { measureServer } from './mcp.mjs'
 import { measureHandOver, measureKilled, measureRefusal } from './peers.mjs'
 import { measureImport } from './start.mjs'
 import { print } from './table.mjs'
@@ -20,7 +21,7 @@ const { values: options } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
-    only: { type: 'string', default: 'cycle,peers,work,start,calls' },
+    only: { type: 'string', default: 'cycle,peers,work,start,calls,mcp' },
     library: { type: 'string', default: join(import.meta.dirname, '../dist/index.js') },
     folder: { type: 'string', default: tmpdir() },
   },
@@ -40,6 +41,7 @@ try {
   }
   if (isWanted('work')) rows.push(...(await measureWork(library, folder, options)))
   if (isWanted('start')) rows.push(...measureImport(library, options))
+  if (isWanted('mcp')) rows.push(...(await measureServer(lockpact, folder, options)))
   const calls = isWanted('calls') ? countCalls(library, folder) : []
   const machine = { node: process.version, platform: process.platform, cpu: cpus()[0]?.model, cores: cpus().length, folder: options.folder }
   if (options.json) console.log(JSON.stringify({ machine, rows, calls }, null, 2))

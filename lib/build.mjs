@@ -7,7 +7,7 @@ import { dirname, join, relative } from 'node:path'
 import { buildSync } from 'esbuild'
 
 const PUBLIC = ['index', 'files', 'work']
-const LAYERS = ['core', 'files', 'work']
+const LAYERS = ['core', 'files', 'work', 'mcp']
 
 const common = {
   bundle: true,

@@ -5,7 +5,7 @@ import { projectFolder } from './support.js'
 
 /* The picture in CONTRIBUTING.md, held against the code. */
 
-const LAYERS = ['core', 'files', 'work', 'jobs', 'cli', 'mcp']
+const LAYERS = ['core', 'files', 'work', 'jobs', 'mcp', 'cli']
 const sources = readdirSync(join(projectFolder, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 const source = (name: string) => readFileSync(join(projectFolder, 'lib', name), 'utf8')
 

@@ -39,6 +39,7 @@ const GROUPS: Record<string, Record<string, Entry>> = {
   setup: {
     init: { about: 'set a workspace up from the templates; can be run again', load: async () => (await import('./init.js')).command },
     guard: { about: 'hook for coding agents: stops writes to what others hold', load: async () => (await import('./guard.js')).command },
+    mcp: { about: 'serve all of this to agents that speak MCP', load: async () => (await import('./mcp.js')).command },
     report: { about: 'what stomped what; skips, holds, recoveries', load: async () => (await import('./report.js')).command },
   },
 }

@@ -179,6 +179,13 @@ export class Holding {
     this.#end('released', 'stuck')
   }
 
+  /** Leaves a detached lock to whoever has its token: this process does not look at it any more. */
+  leave(): void {
+    this.state = 'released'
+    clearInterval(this.#timer)
+    holdings.delete(this)
+  }
+
   releaseAtExit(): void {
     for (let tries = 0; tries < 20; tries++) {
       try {

@@ -235,6 +235,11 @@ abstract class BaseLock {
     return this.#holding
   }
 
+  /** @internal */
+  leave(): void {
+    this.#holding.leave()
+  }
+
   /** The protected file: absolute, without links; or the free name. */
   get file(): string {
     return this.holding.wanted.file
