@@ -1,0 +1,6 @@
+/**
+ * Jobs, and who may drive them.
+ *
+ * @module
+ */
+export { nextRun, type Schedule } from './jobs/index.js'
