@@ -1,5 +1,7 @@
 import { breakLock, describeHold, describeHolder } from '../core/index.js'
+import { logEvent, nameIn } from '../work/index.js'
 import { type Command, needed, text } from './command.js'
+import { workspaceIfAny } from './session.js'
 
 export const command: Command = {
   usage: 'break RESOURCE --reason TEXT [options]',
@@ -18,6 +20,8 @@ export const command: Command = {
       reason,
       ...(given !== undefined && { lockFile: given }),
     })
+    const root = workspaceIfAny()
+    if (root !== undefined && state !== 'free') logEvent(root, { type: 'broken', what: nameIn(root, file), against: stamp?.owner ?? null, why: reason })
     io.print({ broken: state !== 'free', file, lockFile, was: stamp ?? null, reason }, '')
     if (state === 'free') io.say(`${file} was not locked`)
     else

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
-import { type Duration, fs, isLockError, locate, LockError, plain, show, toMs } from '../core/index.js'
+import { fs, isLockError, locate, LockError, plain, show, toMs } from '../core/index.js'
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
-export const EXIT = { done: 0, usage: 64, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
+export const EXIT = { done: 0, blocked: 2, usage: 64, badData: 65, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
 
 /** An option: `value` is the placeholder of its argument; without one it is a switch. */
 export interface Option {
@@ -11,6 +11,8 @@ export interface Option {
   short?: string
   /** May be given several times. */
   multiple?: boolean
+  /** Several, divided by commas. */
+  list?: boolean
 }
 
 export type Values = Record<string, string | boolean | string[] | undefined>
@@ -20,63 +22,113 @@ export interface Command {
   about: string
   options: Record<string, Option>
   examples: string[]
-  /** More exit statuses. */
-  notes?: string[]
   /** How many operands there must be: from, to. */
   operands: [number, number]
-  run(operands: string[], values: Values, io: Io): Promise<number>
+  /** Has `--emit`; the name of its operand, or of its first option, in what a tool is given. */
+  input?: string
+  /** Ends in `-- cmd…`. */
+  takesCommand?: true
+  /** More exit statuses. */
+  notes?: string[]
+  /** `rest`: what stands behind `--`, for a command that takes one. */
+  run(operands: string[], values: Values, io: Io, rest: string[]): Promise<number>
 }
 
 export const COMMON: Record<string, Option> = {
+  dir: { value: 'DIR', about: 'the workspace (default: LOCKPACT_DIR, else the nearest folder upwards that has a .lockpact)' },
   json: { about: 'print one JSON object on stdout' },
   quiet: { short: 'q', about: 'no words on stderr' },
   'conflict-exit-code': { value: 'N', about: 'exit status when somebody else has it (default 75)' },
   help: { short: 'h', about: 'show this' },
 }
 
-/** Data goes to stdout, words to stderr. */
+const EMITS = ['exit', 'wake', 'tool', 'hook'] as const
+export type Emit = (typeof EMITS)[number]
+
+/** Data goes to stdout, words to stderr; `--emit` says to whom. */
 export class Io {
   readonly json: boolean
+  readonly emit: Emit
   readonly #quiet: boolean
   /** The exit status when somebody else has it. */
   readonly conflict: number
 
   constructor(values: Values) {
     this.json = values['json'] === true
+    this.emit = emitOf(values['emit'])
     this.#quiet = values['quiet'] === true
     this.conflict = exitCode(values['conflict-exit-code'])
   }
 
-  /** The object for `--json`, or else the text, which may be empty. */
-  print(object: unknown, text: string): void {
-    const out = this.json ? JSON.stringify(object) : text
+  /** What was asked for: the object for `--json`, or else the text, which may be empty. */
+  print(object: object, text: string): void {
+    if (this.emit === 'hook') return
+    if (this.emit === 'wake') return writeOut(`${JSON.stringify({ wakeAgent: true, ...object })}\n`)
+    const out = this.json || this.emit === 'tool' ? JSON.stringify(object) : text
     if (out !== '') writeOut(`${out}\n`)
   }
 
+  /** Words beside the data. Schedulers, tools and hooks read nothing but the data. */
   say(words: string): void {
-    if (!this.#quiet) process.stderr.write(`lockpact: ${plain(words)}\n`)
+    if (this.emit === 'exit') this.#complain(words)
+  }
+
+  /** Somebody else has it, or it has been done. */
+  refuse(object: object, words: string): number {
+    switch (this.emit) {
+      case 'wake':
+        writeOut(`NO_WORK: ${plain(words)}\n${JSON.stringify({ wakeAgent: false, ...object })}\n`)
+        return EXIT.done
+      case 'tool':
+        this.print(object, '')
+        return EXIT.done
+      case 'hook':
+        this.#complain(words)
+        return EXIT.blocked
+      default:
+        if (this.json) this.print(object, '')
+        this.say(words)
+        return this.conflict
+    }
   }
 
   /** Tells what went wrong; `object` is what `--json` prints besides the error's facts. */
-  fail(error: unknown, object: Record<string, unknown> = {}): number {
-    if (!isLockError(error)) throw error
-    const { code, file, holder, verdict, retryAfterMs, message } = error
-    if (this.json)
-      this.print(
-        {
-          ...object,
-          code,
-          file: file ?? null,
-          holder: holder ?? null,
-          verdict: verdict ?? null,
-          retryAfterMs: retryAfterMs ?? null,
-          message,
-        },
-        '',
-      )
-    this.say(message)
-    return statusOf(code, this.conflict)
+  fail(error: unknown, object: object = {}): number {
+    if (!isLockError(error)) {
+      if (this.emit !== 'tool') throw error
+      return this.#failTool('EUNKNOWN', String(error), object)
+    }
+    const { code, file = null, holder = null, verdict = null, retryAfterMs = null, message } = error
+    const facts = { ...object, code, file, holder, verdict, retryAfterMs, message }
+    if (code === 'ELOCKED' || code === 'ESTALE') return this.refuse(facts, message)
+    if (this.emit === 'tool') return this.#failTool(code, message, object)
+    if (this.json) writeOut(`${JSON.stringify(facts)}\n`)
+    this.#complain(message)
+    return statusOf(error)
   }
+
+  // A status other than 0 would hide the answer from whoever called the tool.
+  #failTool(code: string, message: string, object: object): number {
+    this.print({ ...object, error: { code, message } }, '')
+    return EXIT.done
+  }
+
+  #complain(words: string): void {
+    if (!this.#quiet) process.stderr.write(`lockpact: ${plain(words)}\n`)
+  }
+}
+
+function emitOf(value: Values[string]): Emit {
+  const emit = EMITS.find((each) => each === (value ?? 'exit'))
+  if (!emit) throw usageError(`--emit takes ${EMITS.join(', ')}, not ${show(value)}`)
+  return emit
+}
+
+/** For what is wrong before the options are known: how the answer is wanted, as far as that can be seen. */
+export function wantedBy(args: string[]): Values {
+  const at = args.indexOf('--emit')
+  const emit = at >= 0 ? args[at + 1] : args.find((arg) => arg.startsWith('--emit='))?.slice('--emit='.length)
+  return { json: args.includes('--json'), emit: EMITS.find((each) => each === emit) }
 }
 
 /** Writes to stdout now; throws when nobody can read it, so that a command can undo what it could not tell. */
@@ -100,14 +152,13 @@ function exitCode(value: unknown): number {
   return code
 }
 
-function statusOf(code: string, conflict: number): number {
+function statusOf({ code, file }: LockError): number {
   switch (code) {
-    case 'ELOCKED':
-      return conflict
     case 'ECOMPROMISED':
       return EXIT.lost
     case 'EINVAL':
-      return EXIT.usage
+      // What is wrong is in the file, not on the command line.
+      return file === undefined ? EXIT.usage : EXIT.badData
     case 'ENOTACQUIRED':
     case 'EACCES':
     case 'EPERM':
@@ -121,34 +172,56 @@ export function usageError(message: string): LockError {
   return new LockError('EINVAL', message)
 }
 
+const EMIT: Option = { value: 'MODE', about: 'exit (default), wake, tool or hook: to whom it answers, see below' }
+
+export function optionsOf({ options, input }: Command): Record<string, Option> {
+  return { ...options, ...(input !== undefined && { emit: EMIT }), ...COMMON }
+}
+
 /** Splits the words behind the command's name. Throws `EINVAL` for what the command does not know. */
-export function parse(command: Command, args: string[]): { operands: string[]; values: Values } {
+export function parse(command: Command, args: string[]): { operands: string[]; values: Values; rest: string[] } {
+  const known = Object.entries(optionsOf(command))
   const options = Object.fromEntries(
-    Object.entries({ ...command.options, ...COMMON }).map(([name, { value, short, multiple }]) => [
+    known.map(([name, { value, short, multiple = false, list = multiple }]) => [
       name,
-      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }), ...(multiple && { multiple }) },
+      { type: value === undefined ? ('boolean' as const) : ('string' as const), ...(short && { short }), multiple: list },
     ]),
   )
+  const end = command.takesCommand ? args.indexOf('--') : -1
+  const [own, rest] = end < 0 ? [args, []] : [args.slice(0, end), args.slice(end + 1)]
   try {
-    const { positionals, values } = parseArgs({ args, options, allowPositionals: true, strict: true })
-    return { operands: positionals, values: values as Values }
+    const { positionals, values } = parseArgs({ args: own, options, allowPositionals: true, strict: true }) as { positionals: string[]; values: Values }
+    for (const [name, { list: isList }] of known) if (isList && values[name]) values[name] = list(values, name).flatMap(listed)
+    return { operands: positionals, values, rest }
   } catch (error) {
     throw usageError((error as Error).message.replaceAll('\n', ' '))
   }
 }
 
+/** `A,B` as a list. */
+export const listed = (text: string) => text.split(',').filter((part) => part !== '')
+
 export function checkOperands({ operands: [from, to], usage }: Command, given: string[]): void {
   if (given.length < from || given.length > to) throw usageError(`usage: lockpact ${usage}`)
 }
 
-/** A duration with its unit, or `word` for Infinity. A bare number is an error: of what? */
-export function duration(values: Values, name: string, word: string): { ms: Duration } | undefined {
-  const value = values[name]
+/** Milliseconds of a duration with its unit, or `word` for Infinity. A bare number is an error: of what? */
+export function duration(values: Values, name: string, word?: string): number | undefined {
+  const value = text(values, name)
   if (value === undefined) return undefined
-  if (value === word) return { ms: Infinity }
-  if (/^[\d.]+$/.test(String(value))) throw usageError(`--${name} needs a unit: ${value}ms, ${value}s or ${value}m?`)
-  return { ms: toMs(value, `--${name}`) }
+  if (value === word) return Infinity
+  if (/^[\d.]+$/.test(value)) throw usageError(`--${name} needs a unit: ${value}ms, ${value}s or ${value}m?`)
+  return toMs(value, `--${name}`)
 }
+
+export function count(values: Values, name: string, of: string): number | undefined {
+  const value = text(values, name)
+  if (value === undefined) return undefined
+  if (!/^[1-9]\d{0,14}$/.test(value)) throw usageError(`--${name} takes ${of}, not ${show(value)}`)
+  return Number(value)
+}
+
+export const pidIn = (values: Values) => count(values, 'pid', 'the number of a living process')
 
 export function text(values: Values, name: string): string | undefined {
   const value = values[name]
@@ -167,25 +240,15 @@ export function needed(values: Values, name: string, why: string): string {
   return value
 }
 
-/** What `renew` and `release` take. */
-export const tokenOptions: Record<string, Option> = {
-  token: { value: 'T', about: 'what acquire printed' },
-  'lock-file': { value: 'PATH', about: 'another lock file than RESOURCE.lock' },
-}
-
-export function byToken(values: Values): { token: string; options: { lockFile?: string } } {
-  const lockFile = text(values, 'lock-file')
-  return { token: needed(values, 'token', 'acquire printed it'), options: { ...(lockFile !== undefined && { lockFile }) } }
-}
-
 /** The absolute names that a resource has in `--json`. */
 export function placeOf(resource: string, options: { lockFile?: string }): { file: string; lockFile: string } {
   const { file, lockFile } = locate(resource, options.lockFile)
   return { file, lockFile }
 }
 
-export function help({ usage, about, options, examples, notes }: Command): string {
-  const rows = Object.entries({ ...options, ...COMMON }).map(
+export function help(command: Command): string {
+  const { usage, about, examples, input, notes = [] } = command
+  const rows = Object.entries(optionsOf(command)).map(
     ([option, { value, short, about }]) =>
       [`${short ? `-${short}, ` : ''}--${option}${value ? ` ${value}` : ''}`, about] as const,
   )
@@ -197,15 +260,30 @@ export function help({ usage, about, options, examples, notes }: Command): strin
     'options:',
     ...columns(rows.flatMap(([left, right]) => wrap(right, 50).map((line, index) => [index === 0 ? `  ${left}` : '', line]))),
     '',
+    ...(input === undefined ? [] : [...emitHelp(input), '']),
     'examples:',
     ...examples.map((example) => `  ${example}`),
     '',
     'exit status:',
-    '  0 done, 64 usage, 73 cannot create, 75 somebody else has it (or its guard),',
-    '  77 not permitted (or not the holder)',
-    ...(notes ?? []).map((note) => `  ${note}`),
+    '  0 done, 64 usage, 65 bad data in a file, 73 cannot create,',
+    '  75 somebody else has it (or its guard), 77 not permitted (or not the holder)',
+    ...notes.map((note) => `  ${note}`),
   ].join('\n')
 }
+
+const emitHelp = (input: string) => [
+  '--emit:',
+  '  exit  the exit status is the answer',
+  '  wake  for schedulers; refused: a line NO_WORK: reason, and last',
+  '        {"wakeAgent":false,…}; granted: last {"wakeAgent":true,…}; status 0',
+  '  tool  for tools: one JSON object, status 0, errors too: {"error":{…}}; input',
+  '        also as JSON in TOOL_INPUT or, when the command line does not say which',
+  `        ${input}, on stdin: the options' names with underscores, ttl_seconds`,
+  '  hook  for hooks of agents: silent, or refused in one sentence on stderr and',
+  "        status 2; what it takes is the session's (stdin's session_id)",
+  '  What is an error and no refusal keeps its status (except tool): a scheduler',
+  '  then starts the agent, a hook does not stop it.',
+]
 
 // Lines of at most so many characters.
 function wrap(text: string, width: number): string[] {

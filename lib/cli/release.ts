@@ -1,18 +1,26 @@
-import { releaseLock } from '../core/index.js'
-import { byToken, type Command, placeOf, tokenOptions } from './command.js'
+import { idOf, inspectLock, releaseLock } from '../core/index.js'
+import { logLockEvent } from '../work/index.js'
+import { type Command, placeOf } from './command.js'
+import { ending, lockInHand, lockOptions, workspaceIfAny } from './session.js'
 
 export const command: Command = {
-  usage: 'release RESOURCE --token T [options]',
-  about: "Gives a lock back. Exit status 77 when the token is not the holder's.",
+  usage: 'release RESOURCE [--token T] [options]',
+  about: "Gives a lock back. Without --token: the newest that this session has of it. Exit status 77 when the token is not the holder's.",
   operands: [1, 1],
-  options: tokenOptions,
-  examples: ['lockpact release memory/queue.md --token "$TOKEN"'],
+  input: 'resource',
+  options: lockOptions,
+  examples: ['lockpact release memory/queue.md --token "$TOKEN"', 'lockpact release memory/queue.md'],
 
   async run([resource], values, io) {
-    const { token, options } = byToken(values)
     try {
-      await releaseLock(resource!, token, options)
-      io.print({ released: true, ...placeOf(resource!, options) }, '')
+      const root = workspaceIfAny()
+      const { token, options } = lockInHand(root, resource!, values)
+      const { stamp } = inspectLock(resource!, options)
+      await ending(root, token, () => releaseLock(resource!, token, options))
+      const place = placeOf(resource!, options)
+      const since = stamp?.id === idOf(token) ? Date.parse(stamp.acquiredAt ?? '') : NaN
+      logLockEvent(root, { type: 'released', ...place, owner: stamp?.owner, ms: Date.now() - since })
+      io.print({ released: true, ...place }, '')
       io.say(`released ${resource}`)
       return 0
     } catch (error) {

@@ -21,7 +21,7 @@ export const command: Command = {
     name: { value: 'NAME', about: 'the rule: once for this name, such as a date' },
     done: { value: 'WHEN', about: "'exit' (default): exit status 0 is done; 'explicit': only the command's own lockpact done, and without it nothing was shipped" },
     lock: { value: 'R', multiple: true, about: 'hold the lock of this file, part or free name' },
-    writes: { value: 'P,…', multiple: true, about: 'declare that these files and folders will be written' },
+    writes: { value: 'P,…', list: true, about: 'declare that these files and folders will be written' },
     task: { value: 'T', about: 'the name for --writes (default: the slot, or the owner, or the command)' },
     policy: { value: 'P', about: 'when others write there: refuse, queue or warn' },
     wait: { value: 'TIME', about: "how long to wait for locks and for --policy queue ('forever'; default: refuse at once)" },
@@ -71,7 +71,7 @@ const DEFAULT_TTL_MS = 600_000
 
 function planOf(command: string[], values: Values): Plan {
   const slot = text(values, 'slot')
-  const [locks, writes] = [list(values, 'lock'), list(values, 'writes').flatMap((paths) => paths.split(',').filter(Boolean))]
+  const [locks, writes] = [list(values, 'lock'), list(values, 'writes')]
   if (slot === undefined && locks.length === 0 && writes.length === 0) throw usageError('run needs something to hold: --slot KEY, --lock R or --writes P')
   const rules = ['every', 'offset', 'cooldown', 'name'].filter((name) => values[name] !== undefined)
   if (slot === undefined && (rules.length > 0 || values['done'] !== undefined)) throw usageError(`--${rules[0] ?? 'done'} is about a slot; give --slot KEY too`)
@@ -80,7 +80,7 @@ function planOf(command: string[], values: Values): Plan {
   const dir = text(values, 'dir')
   const session = sessionOf()
   const owner = text(values, 'owner') ?? slot ?? command[0]!.replace(/^.*[/\\]/, '').slice(0, 60)
-  const ms = (name: string, word = '') => duration(values, name, word)?.ms as number | undefined
+  const ms = (name: string, word?: string) => duration(values, name, word)
   return {
     command,
     root: slot !== undefined || writes.length > 0 ? findWorkspace(dir) : findWorkspaceIfAny(dir),

@@ -3,6 +3,7 @@ import { checkLine } from '../files/index.js'
 import { finite } from './gate.js'
 import { type Conflict, conflictsOf, type Intent as Entry, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, type Lease, overBy } from './lease.js'
+import { recall } from './session.js'
 import { changeDocument, findWorkspace, FOLDER, type Kind, logEvent, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
 /** What a task is going to write, and what is to happen when others are at it. */
@@ -172,7 +173,9 @@ function inTheWay(intents: Entry[], { task, writes, pid }: Asked, over: Entry[],
 }
 
 async function locksInTheWay({ root, writes, pid }: Asked): Promise<Conflict[]> {
-  const isOurs = ({ stamp }: Inspection) => stamp?.processes?.some((each) => each.pid === process.pid || each.pid === pid)
+  const tokens = recall(root).filter(({ kind }) => kind === 'lock')
+  const ids = new Set(tokens.map(({ token }) => idOf(token)))
+  const isOurs = ({ stamp }: Inspection) => ids.has(stamp?.id ?? '') || stamp?.processes?.some((each) => each.pid === process.pid || each.pid === pid)
   const locks = (await Promise.all(writes.map((path) => locksOn(root, path)))).flat()
   const found = new Map(locks.map((each) => [each.lockFile, each]))
   return [...found.values()]

@@ -4,4 +4,4 @@ export { bindSlot, completeSlot, type EndOptions, failSlot, freeSlot, gate, type
 export type { Conflict, Policy } from './intents.js'
 export { endSession, forget, ownLock, recall, remember, type Remembered, sessionOf } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
-export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, readEvents, type WorkEvent, type Workspace } from './workspace.js'
+export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, logLockEvent, nameIn, readEvents, type WorkEvent, type Workspace } from './workspace.js'

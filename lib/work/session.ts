@@ -28,11 +28,12 @@ export function recall(root: string | undefined, session = sessionOf()): Remembe
   return root === undefined || session === undefined ? [] : readDocument(root, kindOf(session))
 }
 
+/** Remembers what a token is for, or until when it is good now. */
 export async function remember(root: string | undefined, entry: Remembered, session = sessionOf()): Promise<void> {
   if (root === undefined || session === undefined) return
   fs.mkdirSync(join(root, FOLDER, 'sessions'), { recursive: true, mode: 0o700 })
   const isFresh = ({ until }: Remembered) => until === null || Date.parse(until) > Date.now() - FORGOTTEN_AFTER_MS
-  await changeDocument(root, kindOf(session), (entries) => [...entries.filter(isFresh), entry])
+  await changeDocument(root, kindOf(session), (entries) => [...entries.filter((each) => isFresh(each) && each.token !== entry.token), entry])
 }
 
 /** Forgets what this token was for. */

@@ -1,4 +1,4 @@
-import { acquireLockSync, checkPath, fs, isAbsolute, join, locate, LockError, machineError, relative, resolve, sep, show, systemCode, workspace } from '../core/index.js'
+import { acquireLockSync, checkPath, fs, isAbsolute, join, locate, LockError, type LockEvent, machineError, relative, resolve, sep, show, systemCode, workspace } from '../core/index.js'
 import { archiveOf, replaceFile, shift, textOf } from '../files/index.js'
 
 /*
@@ -67,7 +67,7 @@ export function pathIn(root: string, path: unknown, dir: string | undefined): st
   const { file } = locate(dir === undefined || isAbsolute(path) ? path : resolve(dir) + sep + path)
   const inside = relative(root, file)
   if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
-    throw new LockError('EINVAL', `${show(path)} is outside of the workspace ${root}`, { file })
+    throw new LockError('EINVAL', `${show(path)} is outside of the workspace ${root}`)
   return inside === '' ? '.' : inside.replaceAll(sep, '/')
 }
 
@@ -231,6 +231,25 @@ export interface WorkEvent {
   /** Milliseconds: waited, or held. */
   ms?: number
   until?: string | null
+}
+
+const HELD_LONG_MS = 1_000
+
+/** What happened to a lock, as an event of the workspace, if there is one and it is worth a line. For `onEvent`; never throws. */
+export function logLockEvent(root: string | undefined, { type, file, owner, holder, ms = 0 }: LockEvent): void {
+  if (root === undefined) return
+  const about = { what: nameIn(root, file), by: owner ?? null }
+  const against = holder?.owner ?? null
+  if (type === 'refused') logEvent(root, { type, ...about, against, why: holder?.reason ?? null, ms })
+  else if (type === 'acquired' && holder) logEvent(root, { type: 'recovered', ...about, against })
+  else if (type === 'lost') logEvent(root, { type, ...about, ms })
+  else if (type === 'released' && ms > HELD_LONG_MS) logEvent(root, { type: 'held', ...about, ms })
+}
+
+/** A file as events name it: relative where it is inside of the workspace. */
+export function nameIn(root: string, file: string): string {
+  const inside = relative(root, file)
+  return !isAbsolute(file) || inside === '' || inside.startsWith('..') || isAbsolute(inside) ? file : inside.replaceAll(sep, '/')
 }
 
 const MAX_EVENT_BYTES = 1_000_000
