@@ -1,4 +1,5 @@
 import { checkLabels, crypto, fs, idOf, isAbsolute, join, LockError, machineError, relative, resolve, sep, show, systemCode } from '../core/index.js'
+import { textOf } from '../files/index.js'
 import { beginLease, changeDocument, extendLease, findWorkspace, FOLDER, type Kind, logEvent, overBy, pathIn, readDocument, readEvents, sessionOf, type WorkEvent } from '../work/index.js'
 import { damageOf } from './damage.js'
 import { begun, type Changes, changesBetween, checkRun, ended, faultOf, isDue, type Job, type JobPatch, type NewJob, newJob, patched, paused, resumed, type Run } from './job.js'
@@ -152,6 +153,8 @@ export interface NotBegun {
 export interface Runner extends JobOptions {
   ttlMs: number
   pid: number
+  /** Ids of jobs that are left out. */
+  except?: Set<string>
 }
 
 /**
@@ -160,9 +163,10 @@ export interface Runner extends JobOptions {
  */
 export async function beginDue(runner: Runner): Promise<Begun | undefined> {
   const { root } = told(runner)
+  const { except } = runner
   // Asked every few seconds; nobody has to wait for that.
-  if (!readDocument(root, JOBS).some((job) => (job.running ? overBy(job.running) : isDue(job, Date.now())))) return undefined
-  const result = await begin(root, runner, (jobs, now) => jobs.find((job) => isDue(job, now) && job.running === null))
+  if (!readDocument(root, JOBS).some((job) => (job.running ? overBy(job.running) : isDue(job, Date.now()) && !except?.has(job.id)))) return undefined
+  const result = await begin(root, runner, (jobs, now) => jobs.find((job) => isDue(job, now) && job.running === null && !except?.has(job.id)))
   return result && 'token' in result ? result : undefined
 }
 
@@ -253,7 +257,7 @@ export function taskOf({ task, taskSource }: Job, root: string): string | undefi
   try {
     const bytes = fs.readFileSync(path)
     if (bytes.length > MAX_SOURCE_BYTES) throw new LockError('EINVAL', `${path} has ${bytes.length} bytes; a prompt has at most ${MAX_SOURCE_BYTES}`, { file: path })
-    return bytes.toString()
+    return textOf(bytes, path)
   } catch (error) {
     if (systemCode(error) === 'ENOENT') throw new LockError('ENOENT', `the task of this job is gone: there is no ${path}`, { file: path })
     throw machineError('read', { file: path }, error)
