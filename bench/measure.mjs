@@ -30,6 +30,21 @@ export async function inTurns(contenders, { rounds, batch }) {
   return samples
 }
 
+/** The same call by call, for what is long enough to be timed alone; `before` and `after` a call do not count. */
+export async function callByCall(contenders, calls) {
+  const samples = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]))
+  for (let round = -WARM_UP; round < calls; round++) {
+    for (const [name, { before, call, after }] of Object.entries(contenders)) {
+      await before?.()
+      const started = now()
+      await call()
+      if (round >= 0) samples[name].push(now() - started)
+      await after?.()
+    }
+  }
+  return samples
+}
+
 const WARM_UP = 5
 
 /** The median of the ratios round by round: the neighbours in time are compared. */

@@ -2,17 +2,18 @@
 export function print({ machine, rows, calls }) {
   const { node, platform, cpu, cores, folder } = machine
   console.log(`node ${node}, ${platform}, ${cores} x ${cpu}, ${folder}\n`)
-  console.log(table(['', 'median', 'ratio', 'bar', ''], rows.map(cells)))
+  console.log(table(['', 'median', 'least', 'ratio', 'bar', ''], rows.map(cells)))
   if (calls.length === 0) return
   console.log('\nsystem calls on files, descriptors, processes and signal handlers, of one warm operation:\n')
   const lines = calls.map(({ what, total, counts }) => [what, String(total), list(counts)])
   console.log(table(['', 'calls', 'which'], lines))
 }
 
-function cells({ what, ms, ratio, to, bar, isMet }) {
+function cells({ what, ms, least, ratio, to, bar, isMet }) {
   return [
     what,
     ms === undefined ? '' : time(ms),
+    least === undefined ? '' : time(least),
     ratio === undefined ? '' : `${ratio.toFixed(2)}x ${to}`,
     bar ?? '',
     isMet === undefined ? '' : isMet ? 'met' : 'MISSED',

@@ -24,7 +24,7 @@ const doors = (folder) => LAYERS.map((layer) => `${folder}/${layer}/index.js`)
 
 for (const layer of LAYERS) buildSync({ ...common, entryPoints: [`dist/js/${layer}/index.js`], external: doors('..') })
 buildSync({ ...common, entryPoints: PUBLIC.map((name) => `dist/js/${name}.js`), external: doors('.') })
-buildSync({ ...common, entryPoints: ['dist/js/cli/main.js'], external: doors('..'), splitting: true, outbase: 'dist/js/cli', outdir: 'dist/cli' })
+buildSync({ ...common, entryPoints: [{ in: 'dist/js/cli/bin.js', out: 'main' }], external: doors('..'), splitting: true, outdir: 'dist/cli' })
 rmSync('dist/js', { recursive: true })
 
 /*
@@ -50,13 +50,32 @@ function direct(name) {
   })
 }
 
-const needed = new Set()
-function need(name) {
-  if (needed.has(name)) return
-  needed.add(name)
-  const text = direct(name)
-  writeFileSync(join('dist', name), text)
-  for (const [, from] of text.matchAll(/from '(\.[^']*)'|import\("(\.[^"]*)"\)/g)) need(moduleOf(name, from))
+/** The declarations, imports and exports of a module, each with its comment, and the words in it. */
+function partsOf(text) {
+  const START = '/\\*\\*|(?:export|declare|import|interface|type)\\b'
+  return text.split(new RegExp(`(?<!\\*/)\\n(?=${START})`)).map((part) => {
+    const code = part.replace(/\/\*[\s\S]*?\*\//g, '')
+    const [, name] = /^\s*(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type|const|function) (\w+)/.exec(code) ?? []
+    const [, names, from] = /\{ ([^}]*) \} from '(\.[^']*)';/.exec(code) ?? []
+    return { text: part.trimEnd(), name, words: new Set(code.match(/\w+/g)), from, names: names?.split(', ').map((each) => each.replace(/^type | as .*$/g, '')) ?? [] }
+  })
 }
-for (const name of PUBLIC) need(`${name}.d.ts`)
-for (const name of declared) if (!needed.has(name)) rmSync(join('dist', name))
+
+const parts = Object.fromEntries(declared.map((name) => [name, partsOf(direct(name))]))
+const needed = new Set()
+function need(module, part) {
+  if (needed.has(part)) return
+  needed.add(part)
+  for (const name of part.names) needNamed(moduleOf(module, part.from), name)
+  for (const [, from, name] of part.text.matchAll(/import\("(\.[^"]*)"\)\.(\w+)/g)) needNamed(moduleOf(module, from), name)
+  for (const word of part.words) needNamed(module, word)
+}
+function needNamed(module, name) {
+  for (const part of parts[module]) if (part.name === name || part.names.includes(name)) need(module, part)
+}
+for (const name of PUBLIC) for (const part of parts[`${name}.d.ts`]) need(`${name}.d.ts`, part)
+for (const name of declared) {
+  const kept = parts[name].filter((part) => needed.has(part)).map(({ text }) => `${text}\n`)
+  if (kept.length > 0) writeFileSync(join('dist', name), kept.join(''))
+  else rmSync(join('dist', name))
+}

@@ -10,7 +10,9 @@ function run(folder: string, ...args: string[]) {
   return { status, stdout, stderr, json: () => JSON.parse(stdout) as Record<string, any> }
 }
 
-const COMMANDS = ['acquire', 'renew', 'release', 'status', 'sweep', 'break']
+const COMMANDS = spawnSync(process.execPath, [commandPath, '--help'], { encoding: 'utf8' })
+  .stdout.split('\n')
+  .flatMap((line) => /^ {2}(\w+) /.exec(line)?.[1] ?? [])
 
 describe('acquire', () => {
   test('prints the token alone, says the rest on stderr, and the lock outlives it', () => {
@@ -213,6 +215,14 @@ describe('every command', () => {
     const { status, stdout } = run(tempFolder(), command, '--help')
     expect(status).toBe(0)
     for (const part of [`usage: lockpact ${command}`, 'options:', '--json', 'examples:', 'exit status:']) expect(stdout).toContain(part)
+    expect(stdout.split('\n').filter((line) => line.length > 80 && !line.includes('lockpact '))).toEqual([])
+  })
+
+  test('they come in groups, within 80 columns', () => {
+    const { stdout } = run(tempFolder(), '--help')
+    for (const group of ['locks:', 'slots:', 'write intents:', 'files:']) expect(stdout).toContain(`\n${group}\n  `)
+    for (const name of ['acquire', 'gate', 'done', 'declare', 'withdraw', 'take', 'edit']) expect(COMMANDS).toContain(name)
+    expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([])
   })
 
   test('without words it shows the commands; --version the version', () => {

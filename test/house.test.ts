@@ -60,7 +60,7 @@ test('there is nothing to install at run time, and four packages for development
 
 test('the map in CONTRIBUTING.md names every source file', () => {
   const map = readFileSync(join(projectFolder, 'CONTRIBUTING.md'), 'utf8')
-  const missing = sources.filter((name) => !/^cli\/(?!main|command)/.test(name) && !map.includes(name) && !map.includes(`\`${name.split('/').pop()}\``))
+  const missing = sources.filter((name) => !/^cli\/(?!bin|main|command)/.test(name) && !map.includes(name) && !map.includes(`\`${name.split('/').pop()}\``))
   expect(missing).toEqual([])
   for (const [, path] of map.matchAll(/^\| `(lib\/[^`]+|test\/[^`]+|templates\/)`/gm)) expect(existsSync(join(projectFolder, path!)), path).toBe(true)
 })

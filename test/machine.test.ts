@@ -7,11 +7,12 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { acquireLock, acquireLockSync, breakLock, inspectLock, releaseLock, renewLock, sweepLocks } from 'lockpact'
-import { describe, expect, onTestFinished, test, type TestContext } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import * as protocol from '../lib/core/protocol.js'
 import { type Context, GUARD_SUFFIX, newWatch, type Request } from '../lib/core/protocol.js'
 import { decode, encode, type Stamp } from '../lib/core/stamp.js'
 import { type System, system } from '../lib/core/system.js'
+import { fillBlocks, fillInodes, remount, smallDisk } from './disk.js'
 import { has, isRoot, type Child, sleep, startNode, tempFolder, until } from './support.js'
 
 // ---- at the seam ----
@@ -195,6 +196,16 @@ const operations: Record<string, Operation> = {
   'binding': {
     prepare: hold,
     run: (world, first) => protocol.confirm(first, world.path, idOf(FIRST), newWatch(), bind),
+    after: stillHeld,
+  },
+  'committing': {
+    prepare: hold,
+    run(world, first) {
+      const acts: string[] = []
+      const result = protocol.commit(first, [{ path: world.path, id: idOf(FIRST) }], newWatch(), () => void acts.push('done'))
+      expect(acts, 'what is done, and what is told').toHaveLength(result ? 0 : 1)
+      return !result ? { done: true } : 'lost' in result ? 'lost' : result
+    },
     after: stillHeld,
   },
   'sweeping a dead lock': {
@@ -456,66 +467,6 @@ describe('what could not be removed', () => {
 })
 
 // ---- a real disk ----
-
-/** A small ext4 of its own, unmounted after the test. */
-function smallDisk({ skip }: TestContext, options: string[] = []): string {
-  skip(!isRoot || !has('mkfs.ext4') || !has('mount'), 'needs root, mkfs.ext4 and mount')
-  const base = fs.mkdtempSync(join(tmpdir(), 'lockpact-'))
-  const disk = join(base, 'disk')
-  const image = join(base, 'image')
-  fs.mkdirSync(disk)
-  fs.writeFileSync(image, '')
-  fs.truncateSync(image, 4 << 20)
-  execFileSync('mkfs.ext4', ['-q', '-b', '1024', '-m', '0', '-O', '^has_journal', ...options, image])
-  try {
-    execFileSync('mount', ['-o', 'loop', image, disk], { stdio: 'ignore' })
-  } catch {
-    fs.rmSync(base, { recursive: true })
-    skip('this root may not mount')
-  }
-  onTestFinished(async () => {
-    for (let tries = 0; tries < 20; tries++) {
-      try {
-        execFileSync('umount', [disk], { stdio: 'ignore' })
-        break
-      } catch {
-        await sleep(100) // a child that is ending
-      }
-      if (tries === 19) execFileSync('umount', ['-l', disk])
-    }
-    fs.rmSync(base, { recursive: true, force: true })
-  })
-  fs.rmSync(join(disk, 'lost+found'), { recursive: true })
-  return disk
-}
-
-const remount = (disk: string, how: 'ro' | 'rw') => execFileSync('mount', ['-o', `remount,${how}`, disk])
-
-/** Takes every block; gives the file to remove again. */
-function fillBlocks(disk: string): string {
-  const filler = join(disk, 'filler')
-  const fd = fs.openSync(filler, 'w')
-  for (const size of [65_536, 1024, 1]) {
-    try {
-      for (;;) fs.writeSync(fd, Buffer.alloc(size, 1))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-    }
-  }
-  fs.fsyncSync(fd)
-  fs.closeSync(fd)
-  return filler
-}
-
-/** Takes every inode; gives one of the files. */
-function fillInodes(disk: string): string {
-  try {
-    for (let n = 0; ; n++) fs.writeFileSync(join(disk, `filler-${n}`), '')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-  }
-  return join(disk, 'filler-0')
-}
 
 const locksIn = (folder: string) => fs.readdirSync(folder).filter((name) => name.includes('.lock'))
 const noSpace = { name: 'LockError', code: 'ENOSPC', message: expect.stringMatching(/the disk is full.*ENOSPC/), cause: expect.objectContaining({ code: 'ENOSPC' }) }

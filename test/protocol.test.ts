@@ -171,3 +171,35 @@ describe('a renewal', () => {
     expect(fs.readFileSync(path, 'utf8')).toContain('a shell')
   })
 })
+
+describe('what is done under guards', () => {
+  const both = () => {
+    const { path, context, before, skip } = machine()
+    const first = context(FIRST)
+    const inner = `${path}.inner`
+    for (const each of [path, inner]) protocol.acquire(first, each, request(FIRST), newWatch())
+    const acts: string[] = []
+    const commit = () => protocol.commit(first, [path, inner].map((each) => ({ path: each, id: idOf(FIRST) })), newWatch(), () => void acts.push('done'))
+    return { path, inner, first, before, skip, acts, commit }
+  }
+
+  test('is done when all locks are still ours', () => {
+    const { acts, commit } = both()
+    expect(commit()).toBeUndefined()
+    expect(acts).toEqual(['done'])
+  })
+
+  test('is not done when one is not, and that one is named', () => {
+    const { inner, acts, commit } = both()
+    fs.unlinkSync(inner)
+    expect(commit()).toEqual({ lost: inner })
+    expect(acts).toEqual([])
+  })
+
+  test('is not done when the first guard has grown old while the second was taken', () => {
+    const { inner, first, before, skip, acts, commit } = both()
+    before(first, 'create', (path) => path === inner + GUARD_SUFFIX && skip('both', 30_001))
+    expect(commit()).toMatchObject({ done: false, verdict: 'guarded' })
+    expect(acts).toEqual([])
+  })
+})

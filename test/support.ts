@@ -2,8 +2,8 @@
  * What the tests share: temporary folders, and child processes that use the built package. Tests of the public names import
  * `lockpact` (dist, as shipped); tests of the protocol's insides import from `lib`.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -111,3 +111,23 @@ export function has(command: string): boolean {
 }
 
 export const isRoot = process.getuid?.() === 0
+
+/** Runs the command, in no session and in no workspace but the folder's own. */
+export function lockpact(folder: string, args: string[], { env = {}, input = '' }: { env?: Record<string, string>; input?: string } = {}) {
+  const { LOCKPACT_SESSION, LOCKPACT_DIR, LOCKPACT_SLOT, TOOL_INPUT, CLAUDE_CODE_SESSION_ID, ...outer } = process.env
+  const { status, stdout, stderr } = spawnSync(process.execPath, [commandPath, ...args], { cwd: folder, encoding: 'utf8', input, env: { ...outer, ...env } })
+  return { status, stdout, stderr, json: () => JSON.parse(stdout) as Record<string, any>, token: stdout.split('\n')[0]! }
+}
+
+/** A folder that is a workspace. */
+export function workspaceFolder(): string {
+  const folder = tempFolder()
+  mkdirSync(join(folder, '.lockpact'))
+  return folder
+}
+
+/** What the workspace has written down, without the times. */
+export function eventsOf(folder: string): Record<string, unknown>[] {
+  const path = join(folder, '.lockpact/events.jsonl')
+  return existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>) : []
+}

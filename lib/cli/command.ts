@@ -1,5 +1,7 @@
-import { parseArgs } from 'node:util'
 import { fs, isLockError, locate, LockError, plain, show, toMs } from '../core/index.js'
+
+// Through `import`, util would bring in all its lazy parts: several milliseconds at every start.
+const { parseArgs } = process.getBuiltinModule('node:util')
 
 /** Exit statuses; those above 63 are the field's (sysexits.h). */
 export const EXIT = { done: 0, blocked: 2, usage: 64, badData: 65, software: 70, cannotCreate: 73, conflict: 75, lost: 76, notPermitted: 77 } as const
@@ -114,7 +116,16 @@ export class Io {
   }
 
   #complain(words: string): void {
-    if (!this.#quiet) process.stderr.write(`lockpact: ${plain(words)}\n`)
+    if (!this.#quiet) writeErr(`lockpact: ${plain(words)}\n`)
+  }
+}
+
+/** Writes to stderr; that nobody can read it is no reason to fail. `process.stderr` would cost two milliseconds. */
+export function writeErr(text: string): void {
+  try {
+    writeTo(2, text)
+  } catch {
+    // Closed, or a full disk.
   }
 }
 
@@ -125,22 +136,30 @@ function emitOf(value: Values[string]): Emit {
 }
 
 /** For what is wrong before the options are known: how the answer is wanted, as far as that can be seen. */
-export function wantedBy(args: string[]): Values {
+export function wantedBy({ input }: Command, args: string[]): Values {
   const at = args.indexOf('--emit')
   const emit = at >= 0 ? args[at + 1] : args.find((arg) => arg.startsWith('--emit='))?.slice('--emit='.length)
-  return { json: args.includes('--json'), emit: EMITS.find((each) => each === emit) }
+  return { json: args.includes('--json'), emit: input === undefined ? undefined : EMITS.find((each) => each === emit) }
 }
 
 /** Writes to stdout now; throws when nobody can read it, so that a command can undo what it could not tell. */
 export function writeOut(text: string): void {
+  try {
+    writeTo(1, text)
+  } catch (error) {
+    const { code = 'EIO' } = error as NodeJS.ErrnoException
+    throw new LockError(code, `cannot write to stdout (${code})`, { cause: error })
+  }
+}
+
+function writeTo(fd: number, text: string): void {
   let bytes = Buffer.from(text)
   while (bytes.length > 0) {
     try {
-      bytes = bytes.subarray(fs.writeSync(1, bytes))
+      bytes = bytes.subarray(fs.writeSync(fd, bytes))
     } catch (error) {
-      const { code = 'EIO' } = error as NodeJS.ErrnoException
       // A pipe that is full for the moment.
-      if (code !== 'EAGAIN') throw new LockError(code, `cannot write to stdout (${code})`, { cause: error })
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
     }
   }
 }
@@ -199,7 +218,7 @@ export function parse(command: Command, args: string[]): { operands: string[]; v
 }
 
 /** `A,B` as a list. */
-export const listed = (text: string) => text.split(',').filter((part) => part !== '')
+export const listed = (text: string) => text.split(',').map((part) => part.trim()).filter(Boolean)
 
 export function checkOperands({ operands: [from, to], usage }: Command, given: string[]): void {
   if (given.length < from || given.length > to) throw usageError(`usage: lockpact ${usage}`)
@@ -267,7 +286,7 @@ export function help(command: Command): string {
     'exit status:',
     '  0 done, 64 usage, 65 bad data in a file, 73 cannot create,',
     '  75 somebody else has it (or its guard), 77 not permitted (or not the holder)',
-    ...notes.map((note) => `  ${note}`),
+    ...wrap(notes.join(' '), 77).map((line) => `  ${line}`),
   ].join('\n')
 }
 

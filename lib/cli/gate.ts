@@ -1,7 +1,6 @@
 import { plain, quoted, show } from '../core/index.js'
 import { findWorkspace, gate, type Go } from '../work/index.js'
 import { type Command, duration, pidIn, text } from './command.js'
-import { keep, printOr, withToken } from './session.js'
 import { skipWords } from './skip.js'
 
 export const command: Command = {
@@ -32,6 +31,8 @@ export const command: Command = {
     const [every, offset, cooldown, ttl] = ['every', 'offset', 'cooldown', 'ttl'].map((name) => duration(values, name))
     const answer = await gate(key!, { every, offset, cooldown, ttl, slot: text(values, 'slot'), owner: text(values, 'owner'), pid: pidIn(values) })
     if (!answer.go) return io.refuse(answer, skipWords(answer))
+    // A skip has to be cheap.
+    const { keep, printOr, withToken } = await import('./session.js')
     const { go, slot, token, expiresAt, recovered, failures } = answer
     const root = findWorkspace(undefined)
     const next = `lockpact done ${quoted(key!)}${withToken(root)} --note "…"`

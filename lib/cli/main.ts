@@ -1,5 +1,4 @@
-#!/usr/bin/env node
-import { checkOperands, type Command, EXIT, help, Io, parse, text, usageError, wantedBy, writeOut } from './command.js'
+import { checkOperands, type Command, EXIT, help, Io, parse, text, usageError, wantedBy, writeErr, writeOut } from './command.js'
 
 interface Entry {
   about: string
@@ -41,6 +40,11 @@ const GROUPS: Record<string, Record<string, Entry>> = {
     tail: { about: 'the last lines', load: async () => (await import('./lines.js')).tail },
     edit: { about: 'change a file by a command: old text in, new text out', load: async () => (await import('./edit.js')).command },
   },
+  setup: {
+    init: { about: 'set a workspace up from the templates; can be run again', load: async () => (await import('./init.js')).command },
+    guard: { about: 'hook for coding agents: stops writes to what others hold', load: async () => (await import('./guard.js')).command },
+    report: { about: 'what stomped what; skips, holds, recoveries', load: async () => (await import('./report.js')).command },
+  },
 }
 
 const COMMANDS: Record<string, Entry> = Object.assign({}, ...Object.values(GROUPS))
@@ -60,14 +64,14 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
   }
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (!entry) {
-    process.stderr.write(`lockpact: no command ${JSON.stringify(name)}; there are ${Object.keys(COMMANDS).join(', ')}\n`)
+    writeErr(`lockpact: no command ${JSON.stringify(name)}; there are ${Object.keys(COMMANDS).join(', ')}\n`)
     return EXIT.usage
   }
   return start(await entry.load(), args)
 }
 
 async function start(command: Command, args: string[]): Promise<number> {
-  let io = new Io(wantedBy(args))
+  let io = new Io(wantedBy(command, args))
   // What the library warns of are words, too.
   process.removeAllListeners('warning').on('warning', ({ message }) => io.say(message))
   try {
@@ -111,7 +115,7 @@ main(name, args).then(
     process.exitCode = status
   },
   (error: unknown) => {
-    process.stderr.write(
+    writeErr(
       `lockpact: ${error instanceof Error ? error.message : String(error)} (this should not happen; please report it)\n`,
     )
     process.exitCode = EXIT.software

@@ -7,7 +7,7 @@ import { type Ending, supervise } from './supervise.js'
 import { acquireWatching } from './watching.js'
 
 export const command: Command = {
-  usage: 'run [--slot KEY] [--lock R…] [--writes P,…] [options] -- COMMAND…',
+  usage: 'run [--slot KEY] [--lock R…] [--writes P,…] [options] -- CMD…',
   about:
     'The answer for cron: asks the gate, declares what will be written, takes the locks, and only then starts the command; a skip is ' +
     'decided before there is a process. Renews while the command runs, passes signals on, and gives its exit status. When something is ' +

@@ -1,6 +1,6 @@
 import { LockError } from './error.js'
 import { context } from './holding.js'
-import { isDead } from './liveness.js'
+import { isDead, sameBoot } from './liveness.js'
 import * as protocol from './protocol.js'
 import { isPid, MAX_PROCESSES, type ProcessStamp, type Stamp } from './stamp.js'
 import { system } from './system.js'
@@ -26,7 +26,11 @@ export function renewLease(lease: Stamp): Stamp {
 
 /** The lease of one more process: over only when all of them are dead. Throws `EINVAL`. */
 export function bindLease(lease: Stamp, pid: number): Stamp {
-  const others = (lease.processes ?? []).filter((each) => each.pid !== pid)
+  const { processes = [], pidns } = lease
+  const here = system.machine()
+  // Of two pids of two places, everybody would take one for somebody else's, or for dead.
+  if (processes.length > 0 && !(sameBoot(here, lease) && pidns === here.pidns)) throw new LockError('EINVAL', 'a lease of a process of another machine, container or boot cannot be bound to one of here')
+  const others = processes.filter((each) => each.pid !== pid)
   if (others.length >= MAX_PROCESSES) throw new LockError('EINVAL', `a lease can be bound to ${MAX_PROCESSES} processes, not more`)
   return { ...lease, processes: [...others, processOf(pid)] }
 }

@@ -90,7 +90,9 @@ function plan(resource: string, options: AcquireOptions, sync: boolean): Wanted 
       // Whoever listens must not break the lock, and nothing may throw from a timer.
     }
   }
-  return { ...place, detached, token, request, tell, watch: newWatch(), waitMs: toMs(wait, 'wait'), started: system.clock().boot }
+  const wanted: Wanted = { file: place.file, lockFile: place.lockFile, detached, token, request, tell, watch: newWatch(), waitMs: toMs(wait, 'wait'), started: system.clock().boot }
+  if (place.given) wanted.given = true
+  return wanted
 }
 
 function checkOptions(options: AcquireOptions): void {
@@ -221,13 +223,16 @@ export async function withLock<T>(
 // ---- held ----
 
 abstract class BaseLock {
-  /** @internal */
-  protected readonly holding: Holding
+  readonly #holding: Holding
 
   /** @internal */
   constructor(holding: Holding) {
-    this.holding = holding
-    Object.defineProperty(this, 'holding', { enumerable: false })
+    this.#holding = holding
+  }
+
+  /** @internal */
+  protected get holding(): Holding {
+    return this.#holding
   }
 
   /** The protected file: absolute, without links; or the free name. */

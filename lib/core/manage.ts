@@ -60,15 +60,15 @@ export interface Held extends Place {
  * Rejects with `ECOMPROMISED` when one is not ours any more, `ELOCKED` when a guard stays busy for six seconds, or the system's code.
  */
 export async function commitUnder(locks: Held[], act: () => void): Promise<void> {
-  const watches = locks.map(() => newWatch())
-  const attempt = (level: number): protocol.Refusal | undefined => {
-    const lock = locks[level]
-    if (!lock) return void act()
-    const result = protocol.commit(context, lock.lockFile, system.id(lock.token), watches[level]!, () => attempt(level + 1))
-    if (result === 'lost') throw new LockError('ECOMPROMISED', `the lock of ${lock.file} was lost; nothing was changed`, { file: lock.file })
-    return result
+  const mine = locks.map(({ lockFile, token }) => ({ path: lockFile, id: system.id(token) }))
+  const watch = newWatch()
+  const attempt = () => {
+    const result = protocol.commit(context, mine, watch, act)
+    if (!result || !('lost' in result)) return result
+    const { file } = locks.find(({ lockFile }) => lockFile === result.lost)!
+    throw new LockError('ECOMPROMISED', `the lock of ${file} was lost; nothing was changed`, { file })
   }
-  await run(patiently(locks[0]!, () => asLockErrors('change', locks[0]!, () => attempt(0))))
+  await run(patiently(locks[0]!, () => asLockErrors('change', locks[0]!, attempt)))
 }
 
 /** What {@link inspectLock} found. */

@@ -106,6 +106,10 @@ export type Reading = { path: string; text: string; mtimeMs: number } & (Decoded
 type Done<T> = { done: true } & T
 /** `changed`: what is there now is not what was to be removed. */
 type Removal = Done<{ reading: Reading }> | Refusal | 'changed'
+/** A lock that is ours: the public half of its token. */
+type Mine = { path: string; id: string }
+/** The path of the first lock that is not ours any more. */
+type Lost = { lost: string }
 /** `lost`: somebody else has it, or nobody. A refusal: no telling yet, the guard is busy. */
 type Renewal = Done<{ stamp: Stamp }> | Refusal | 'lost'
 
@@ -124,10 +128,9 @@ export interface Request {
 export function acquire(context: Context, path: string, request: Request, watch: Watch): Done<{ stamp: Stamp; recovered: Stamp | undefined }> | Refusal {
   const { id, adopt, fields } = request
   const take = () =>
-    create(context, path, 0, (at, fd) => ({
-      ...newStamp(context.system, id, fields, at),
-      fence: Math.floor(context.system.stat(fd).mtimeMs * 1000),
-    }))
+    create(context, path, 0, (at, fd) =>
+      Object.assign(newStamp(context.system, id, fields, at), { fence: Math.floor(context.system.stat(fd).mtimeMs * 1000) }),
+    )
   const judge: Judge = (reading, fileClock) => {
     const judgement = judgeLock(context, reading, watch, fileClock)
     return mayAdopt(context, reading, adopt) ? { ...judgement, stale: true } : judgement
@@ -204,11 +207,17 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
   })
 }
 
-/** Does what cannot be undone, such as rename(2), while nobody can take the lock from us. `act` must be short. */
-export function commit<T>(context: Context, path: string, id: string, watch: Watch, act: () => T): T | Refusal | 'lost' {
-  return underGuard<T | Refusal | 'lost'>(context, path, 0, watch, 'lost', (guard) => {
-    if (!isMine(read(context, path), id)) return 'lost'
-    return isOld(context.system, guard) ? tooOld(guard) : act()
+/** Does what cannot be undone, such as rename(2), while nobody can take any of the locks from us. `act` must be short. */
+export function commit<T>(context: Context, [lock, ...others]: Mine[], watch: Watch, act: () => T, guards: Guard[] = []): T | Refusal | Lost {
+  if (!lock) {
+    // The guards that were taken first may have grown old while the others were taken.
+    const old = guards.find((guard) => isOld(context.system, guard))
+    return old ? tooOld(old) : act()
+  }
+  const lost = { lost: lock.path }
+  return underGuard<T | Refusal | Lost>(context, lock.path, 0, watch, lost, (guard) => {
+    if (!isMine(read(context, lock.path), lock.id)) return lost
+    return commit(context, others, watch, act, [...guards, guard])
   })
 }
 
@@ -270,7 +279,7 @@ export function cleanUp(context: Context, watch: Watch): void {
 
 /** What somebody writes who gets something now. */
 export function newStamp(system: System, id: string, fields: Request['fields'], at: Instant): Stamp {
-  return { ...origin(system.machine(), id, fields, at), ...times(at, fields.ttlMs) }
+  return Object.assign(origin(system.machine(), id, fields, at), times(at, fields.ttlMs))
 }
 
 /** What a holder, or a co-owner of its token, writes in place of a stamp when its lease begins anew. */
@@ -550,7 +559,8 @@ function openForWriting(system: System, path: string): number | undefined {
 
 function origin(here: Machine, id: string, fields: Request['fields'], at: Instant): Stamp {
   const { owner, reason, processes = here.self ? [here.self] : [], ttlMs, renews } = fields
-  return { v: 1, id, owner, reason, processes, ...place(here), acquiredAt: iso(at.wall), renewedAt: undefined, expiresAt: undefined, ttlMs, renews }
+  const { boot, pidns, timens, host } = here
+  return { v: 1, id, owner, reason, processes, boot, pidns, timens, host, acquiredAt: iso(at.wall), renewedAt: undefined, expiresAt: undefined, ttlMs, renews }
 }
 
 function place({ boot, pidns, timens, host }: Machine): Pick<Stamp, 'boot' | 'pidns' | 'timens' | 'host'> {

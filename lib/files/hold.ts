@@ -1,4 +1,23 @@
-import { acquireLock, basename, dirname, type Duration, fs, type Held, idOf, inspectLock, join, locate, LockError, type LockEvent, machineError, show, sweepOne, systemCode } from '../core/index.js'
+import {
+  acquireLock,
+  basename,
+  commitUnder,
+  dirname,
+  type Duration,
+  fs,
+  type Held,
+  idOf,
+  inspectLock,
+  join,
+  locate,
+  LockError,
+  type LockEvent,
+  machineError,
+  type Place,
+  show,
+  sweepOne,
+  systemCode,
+} from '../core/index.js'
 
 /** What every change of a file takes. */
 export interface HoldOptions {
@@ -35,13 +54,12 @@ const DEFAULT_WAIT = '10s'
  */
 export async function holdFile<T>(file: string, options: HoldOptions & { lockTtl?: Duration }, work: (held: HeldFile) => Promise<T>): Promise<T> {
   const { wait = DEFAULT_WAIT, owner, lock, signal, onEvent, lockTtl } = options
-  const place = await asFileErrors('find', show(file), () => locate(file))
+  const place = await locateFile(file)
   const path = place.file
-  if (`${path}.lock` !== place.lockFile)
-    throw new LockError('EINVAL', `${show(file)} is not a file; a part and a free name have no text of their own`)
   const outer = lock && { ...place, token: lock.token }
   if (outer) checkHeld(outer)
-  const own = await acquireLock(file, {
+  // By the path that was found: a link may lead elsewhere by now.
+  const own = await acquireLock(path, {
     wait,
     ...(lockTtl !== undefined && { ttl: lockTtl }),
     ...(owner !== undefined && { owner }),
@@ -59,6 +77,13 @@ export async function holdFile<T>(file: string, options: HoldOptions & { lockTtl
   }
 }
 
+/** Where a file is, and its lock. Rejects with `EINVAL` for what has no text of its own, or the system's code. */
+export async function locateFile(file: string): Promise<Place> {
+  const place = await asFileErrors('find', show(file), () => locate(file))
+  if (`${place.file}.lock` === place.lockFile) return place
+  throw new LockError('EINVAL', `${show(file)} is not a file; a part and a free name have no text of their own`)
+}
+
 function checkHeld({ file, token, lockFile }: Held): void {
   const { stamp } = inspectLock(file, { lockFile })
   if (stamp?.id !== idOf(token)) throw new LockError('ENOTACQUIRED', `the given lock does not hold ${file}`, { file, holder: stamp })
@@ -68,17 +93,23 @@ function checkHeld({ file, token, lockFile }: Held): void {
 
 const SUFFIX = /^\.([0-9a-f]{16})(?:\.tmp|\.(\d+)\.add)$/
 
-// Everything of this shape belongs to somebody who is dead, or has lost the lock and will find so before it changes anything.
-function clearAway({ path, besides }: HeldFile, isNested: boolean): void {
+// Everything of this shape belongs to somebody who is dead, or has lost the lock and will find so before it changes anything: unless
+// we have lost it ourselves, and these are our successor's.
+async function clearAway({ path, locks, besides }: HeldFile, isNested: boolean): Promise<void> {
   const [folder, name] = [dirname(path), basename(path)]
+  const left: { path: string; size: string | undefined }[] = []
   for (const found of fs.readdirSync(folder)) {
     if (!isNested && found.startsWith(`${name}.lock.inner`)) sweepOne(join(folder, found))
     const [, id, size] = (found.startsWith(`.${name}.`) && SUFFIX.exec(found.slice(name.length + 1))) || []
-    if (id === undefined || besides('').endsWith(id)) continue
-    const left = join(folder, found)
-    if (size !== undefined) finishAppend(path, left, Number(size))
-    fs.rmSync(left, { force: true })
+    if (id !== undefined && !besides('').endsWith(id)) left.push({ path: join(folder, found), size })
   }
+  if (left.length === 0) return
+  await commitUnder(locks, () => {
+    for (const { path: leftover, size } of left) {
+      if (size !== undefined) finishAppend(path, leftover, Number(size))
+      fs.rmSync(leftover, { force: true })
+    }
+  })
 }
 
 /** Where an append is noted before it is made: the text, and in the name the size that the file has before. */
@@ -86,7 +117,8 @@ export const appendNote = (size: number) => `.${size}.add`
 
 // Killed in the middle of write(2), it has left a part of its text: the rest is added.
 function finishAppend(path: string, note: string, size: number): void {
-  const text = fs.readFileSync(note)
+  const text = readIfThere(note)
+  if (text === undefined) return
   const fd = openIfThere(path, fs.constants.O_RDWR | fs.constants.O_APPEND)
   if (fd === undefined) return
   try {
@@ -94,7 +126,20 @@ function finishAppend(path: string, note: string, size: number): void {
     if (written <= 0 || written >= text.length) return
     const there = Buffer.alloc(written)
     fs.readSync(fd, there, 0, written, size)
-    if (there.equals(text.subarray(0, written))) fs.writeSync(fd, text, written)
+    if (!there.equals(text.subarray(0, written))) return
+    // A full disk takes a part of it, and throws at the next: then the note stays.
+    for (let at = written; at < text.length; ) at += fs.writeSync(fd, text, at)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+// Who has lost the lock takes its note away itself.
+function readIfThere(path: string): Buffer | undefined {
+  const fd = openIfThere(path, fs.constants.O_RDONLY)
+  if (fd === undefined) return undefined
+  try {
+    return fs.readFileSync(fd)
   } finally {
     fs.closeSync(fd)
   }

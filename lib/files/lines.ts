@@ -1,6 +1,6 @@
-import { basename, commitUnder, dirname, fs, join, locate, LockError, show } from '../core/index.js'
-import { textOf } from './edit.js'
-import { appendNote, asFileErrors, type HeldFile, holdFile, type HoldOptions, openIfThere } from './hold.js'
+import { basename, commitUnder, dirname, fs, isLockError, join, LockError, show } from '../core/index.js'
+import { keepOwner, textOf } from './edit.js'
+import { appendNote, asFileErrors, type HeldFile, holdFile, type HoldOptions, locateFile, openIfThere } from './hold.js'
 
 /** Options of {@link appendLine}. */
 export interface AppendOptions extends HoldOptions {
@@ -42,21 +42,26 @@ export function checkLine(name: string, text: unknown): void {
   if (/[\0\n\v\f\r\u0085\u2028\u2029]/.test(text)) throw new LockError('EINVAL', `${name} must be a single line; write its parts one by one, or join them: ${show(text)}`)
 }
 
+const PAGE = 4_096
+
 async function append(held: HeldFile, line: string, { rotate, fsync = false }: AppendOptions): Promise<string> {
   const { path, locks, besides } = held
   const flags = fs.constants.O_RDWR | fs.constants.O_APPEND | fs.constants.O_CREAT
   let fd = openRegular(path, flags)
   try {
-    let { size, text } = textAfter(fd, line)
+    const owned = fs.fstatSync(fd)
+    let { size, text, newline } = textAfter(fd, line)
     if (rotate && size > 0 && size + text.length > rotate.bytes) {
       await commitUnder(locks, () => shift(path, rotate.keep ?? Infinity))
+      const next = openRegular(path, flags, owned.mode & 0o777)
       fs.closeSync(fd)
-      fd = openRegular(path, flags)
-      ;({ size, text } = textAfter(fd, line))
+      fd = next
+      keepOwner(fd, owned)
+      ;({ size, text } = textAfter(fd, line, newline))
     }
     const note = besides(appendNote(size))
     try {
-      fs.writeFileSync(note, text, { flag: 'wx' })
+      fs.writeFileSync(note, text, { flag: 'wx', mode: owned.mode & 0o777 })
       await commitUnder(locks, () => writeAll(fd, text, size))
       if (fsync) fs.fsyncSync(fd)
     } finally {
@@ -69,13 +74,14 @@ async function append(held: HeldFile, line: string, { rotate, fsync = false }: A
 }
 
 // A person's editor may have left the last line without an end.
-function textAfter(fd: number, line: string): { size: number; text: Buffer } {
+function textAfter(fd: number, line: string, usual = '\n'): { size: number; text: Buffer; newline: string } {
   const { size } = fs.fstatSync(fd)
-  const end = Buffer.alloc(Math.min(size, 2))
+  const end = Buffer.alloc(Math.min(size, PAGE))
   fs.readSync(fd, end, 0, end.length, size - end.length)
-  const isOpen = size > 0 && end.at(-1) !== 0x0a
-  const newline = end.equals(Buffer.from('\r\n')) ? '\r\n' : '\n'
-  return { size, text: Buffer.from((isOpen ? newline : '') + line + newline) }
+  const last = end.lastIndexOf(0x0a)
+  const newline = last < 0 ? usual : end[last - 1] === 0x0d ? '\r\n' : '\n'
+  const isOpen = last < end.length - 1
+  return { size, text: Buffer.from((isOpen ? newline : '') + line + newline), newline }
 }
 
 function writeAll(fd: number, text: Buffer, size: number): void {
@@ -89,8 +95,8 @@ function writeAll(fd: number, text: Buffer, size: number): void {
   }
 }
 
-function openRegular(path: string, flags: number): number {
-  const fd = fs.openSync(path, flags | (fs.constants.O_NONBLOCK ?? 0), 0o666)
+function openRegular(path: string, flags: number, mode = 0o666): number {
+  const fd = fs.openSync(path, flags | (fs.constants.O_NONBLOCK ?? 0), mode)
   if (fs.fstatSync(fd).isFile()) return fd
   fs.closeSync(fd)
   throw new LockError('EINVAL', `${path} is not a regular file`, { file: path })
@@ -123,25 +129,36 @@ export function shift(path: string, keep: number): void {
  */
 export async function tailLines(file: string, count = 20, options: HoldOptions = {}): Promise<string[]> {
   if (!Number.isInteger(count) || count < 1) throw new LockError('EINVAL', `count must be a whole number above 0, not ${show(count)}`)
-  const path = await asFileErrors('find', show(file), () => locate(file).file)
+  const { file: path } = await locateFile(file)
   return asFileErrors('read', path, async () => {
     const { lines, isWhole } = lastLines(path, count)
-    if (isWhole && (lines.length === count || !fs.existsSync(archiveOf(path, 1)))) return lines
+    if (isWhole && (lines.length === count || !hasArchive(path))) return lines
     // Somebody may be writing or rotating right now, or a person has left the last line open.
     try {
       return await holdFile(file, { wait: '1s', ...options }, async () => withArchive(path, count, lastLines(path, count).lines))
-    } catch {
+    } catch (error) {
       options.signal?.throwIfAborted()
-      return withArchive(path, count, isWhole ? lines : lines.slice(0, -1))
+      const isHeld = isLockError(error) && error.code === 'ELOCKED'
+      // One more, to have enough without it.
+      const now = lastLines(path, count + 1)
+      const whole = isHeld && !now.isWhole ? now.lines.slice(0, -1) : now.lines
+      return withArchive(path, count, whole.slice(-count))
     }
   })
 }
 
+// The first of them may be the gap.
+const hasArchive = (path: string) => [1, 2].some((number) => fs.existsSync(archiveOf(path, number)))
+
 function withArchive(path: string, count: number, lines: string[]): string[] {
+  let isGap = false
   for (let number = 1; lines.length < count; number++) {
     const archive = archiveOf(path, number)
-    if (!fs.existsSync(archive)) break
-    lines = [...lastLines(archive, count - lines.length).lines, ...lines]
+    const isThere = fs.existsSync(archive)
+    // Killed while it shifted them, a process leaves one gap.
+    if (!isThere && isGap) break
+    isGap = !isThere
+    if (isThere) lines = [...lastLines(archive, count - lines.length).lines, ...lines]
   }
   return lines
 }
@@ -156,15 +173,15 @@ function lastLines(path: string, count: number): { lines: string[]; isWhole: boo
     const stats = fs.fstatSync(fd)
     if (!stats.isFile()) throw new LockError('EINVAL', `${path} is not a regular file`, { file: path })
     let from = stats.size
-    let bytes = Buffer.alloc(0)
+    const chunks: Buffer[] = []
     // One end more than lines, to know that the first of them is whole.
-    while (from > 0 && ends(bytes) <= count) {
-      const length = Math.min(CHUNK, from)
-      const chunk = Buffer.alloc(length)
-      from -= length
-      fs.readSync(fd, chunk, 0, length, from)
-      bytes = Buffer.concat([chunk, bytes])
+    for (let found = 0; from > 0 && found <= count; found += ends(chunks[0]!)) {
+      const chunk = Buffer.alloc(Math.min(CHUNK, from))
+      from -= chunk.length
+      fs.readSync(fd, chunk, 0, chunk.length, from)
+      chunks.unshift(chunk)
     }
+    const bytes = Buffer.concat(chunks)
     const text = from === 0 ? bytes : bytes.subarray(bytes.indexOf(0x0a) + 1)
     const isWhole = text.length === 0 || text.at(-1) === 0x0a
     const lines = textOf(text, path).split(/\r?\n/)

@@ -1,6 +1,6 @@
-import { crypto, type Duration, fs, idOf, locate, LockError, show, toMs } from '../core/index.js'
+import { crypto, type Duration, fs, idOf, LockError, show, toMs } from '../core/index.js'
 import { updateFile } from './edit.js'
-import { asFileErrors, type HoldOptions } from './hold.js'
+import { type HoldOptions, locateFile } from './hold.js'
 import { checkLine } from './lines.js'
 
 /*
@@ -92,7 +92,7 @@ async function settle(queue: string, token: string, options: HoldOptions, mark: 
 }
 
 async function changeQueue(queue: string, options: HoldOptions, change: (text: string) => string | undefined): Promise<void> {
-  const path = await asFileErrors('find', show(queue), () => locate(queue).file)
+  const { file: path } = await locateFile(queue)
   // Somebody mistyped; an empty queue would look like no work.
   if (!fs.existsSync(path)) throw new LockError('ENOENT', `there is no queue ${path}`, { file: path })
   await updateFile(queue, (text) => change(text), { ...options })
@@ -101,9 +101,11 @@ async function changeQueue(queue: string, options: HoldOptions, change: (text: s
 // ---- pure ----
 
 const MAX_TTL_MS = 365 * 86_400_000
-const ITEM = /^([-*+] )\[([ ~])\] (?=\S)(.*)$/
+// Some editors put a byte order mark first, and some texts have other line separators in them.
+const ITEM = /^(\uFEFF?[-*+] )\[([ ~])\] (?=\S)(.*)$/s
 const CLAIM = / @\S+ until (\S+) <!-- lockpact:([0-9a-f]{16}) -->$/
-const FENCE = /^ {0,3}(`{3,}|~{3,})/
+const FENCE = /^( {0,3})(`{3,}(?=[^`]*$)|~{3,})/s
+const BULLET = /^\uFEFF?([-*+]|\d{1,9}[.)])\s/
 
 /** The text with its first open item taken, and that item; undefined when there is none. */
 export function take(text: string, by: { id: string; owner: string | undefined; until: string }, now: number): [string, Item] | undefined {
@@ -132,15 +134,20 @@ export function release(text: string, id: string, mark: 'x' | ' ', result: strin
 // Changes the first item that `decide` wants otherwise: its new line, its words, its id.
 function change(text: string, decide: (bullet: string, mark: string, words: string) => [string, string, string] | undefined): [string, Item] | undefined {
   const lines = text.split(/(?<=\n)/)
-  let fence: string | undefined
+  let fence: { marks: string; isInItem: boolean } | undefined
+  let isInItem = false
   for (const [at, line] of lines.entries()) {
     const content = line.replace(/\r?\n$/, '')
-    const [, marks] = FENCE.exec(content) ?? []
-    if (fence !== undefined) {
-      if (marks?.startsWith(fence) && /^\s*[`~]+\s*$/.test(content)) fence = undefined
+    const isIndented = /^(\s|$)/.test(content)
+    // Code that was not closed ends with the item that it belongs to.
+    if (fence?.isInItem && !isIndented) fence = undefined
+    const [, indent, marks] = FENCE.exec(content) ?? []
+    if (fence) {
+      if (marks?.startsWith(fence.marks) && /^\s*[`~]+\s*$/.test(content)) fence = undefined
       continue
     }
-    fence = marks
+    if (!isIndented) isInItem = BULLET.test(content)
+    if (marks !== undefined) fence = { marks, isInItem: isInItem && indent!.length >= 2 }
     const [, bullet, mark, words] = ITEM.exec(content) ?? []
     const decided = bullet === undefined ? undefined : decide(bullet, mark!, words!)
     if (!decided) continue

@@ -219,7 +219,7 @@ export async function extendRun(id: string, token: string, options: JobOptions &
   await changeDocument(root, JOBS, (jobs) => {
     const job = jobs.find((each) => each.id === id)
     if (!job) return undefined
-    return jobs.with(jobs.indexOf(job), { ...job, running: extendLease(runOf(job, token), options.pid) })
+    return jobs.with(jobs.indexOf(job), { ...job, running: extendLease(runOf(job, token), ...(options.pid === undefined ? [] : [options.pid])) })
   })
 }
 

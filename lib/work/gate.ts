@@ -56,6 +56,7 @@ export interface Skip extends Refused {
 }
 
 const SLOTS: Kind<Slot> = { name: 'slots', isEntry: isSlot }
+const OPTIONS = ['every', 'offset', 'cooldown', 'slot', 'ttl', 'owner', 'pid', 'dir'] satisfies (keyof GateOptions)[]
 const MAX_KEY_LENGTH = 200
 const MAX_NOTE_BYTES = 2_000
 
@@ -73,6 +74,7 @@ const MAX_NOTE_BYTES = 2_000
  */
 export async function gate(key: string, options: GateOptions = {}): Promise<Go | Skip> {
   checkKey(key)
+  checkOptions(options, OPTIONS)
   const rule = ruleOf(options)
   const { owner, pid, ttl = '1h', dir } = options
   checkLabels(owner, undefined)
@@ -156,6 +158,7 @@ export async function bindSlot(key: string, token: string, pid: number, options:
 
 /** The slots of a workspace, as they are. */
 export function listSlots(options: SlotOptions = {}): SlotState[] {
+  checkOptions(options)
   return readDocument(findWorkspace(options.dir), SLOTS).map(({ key, running, failures, outcomes }) => {
     const why = running ? overBy(running) : undefined
     const last = outcomes[0] ?? null
@@ -175,7 +178,9 @@ export interface SlotState {
   outcomes: Outcome[]
 }
 
-async function endSlot(key: string, token: string, outcome: Ending, { note, dir }: EndOptions): Promise<void> {
+async function endSlot(key: string, token: string, outcome: Ending, options: EndOptions): Promise<void> {
+  checkOptions(options)
+  const { note, dir } = options
   checkNote(note)
   const text = note === undefined || note === '' ? null : note
   const run = await changeSlot(key, token, dir, (slot, id) => finish(slot, id, outcome, text, Date.now()))
@@ -183,9 +188,10 @@ async function endSlot(key: string, token: string, outcome: Ending, { note, dir 
   if (ms > 1_000) logEvent(run.root, { type: 'held', what: `slot:${key}`, by: run.running.by, why: outcome, ms })
 }
 
-async function extend(key: string, token: string, { dir }: SlotOptions, change: (running: Running) => Running): Promise<Running> {
+async function extend(key: string, token: string, options: SlotOptions, change: (running: Running) => Running): Promise<Running> {
+  checkOptions(options)
   let after: Running | undefined
-  await changeSlot(key, token, dir, (slot, id) => {
+  await changeSlot(key, token, options.dir, (slot, id) => {
     if (slot.running?.id !== id) return undefined
     after = change(slot.running)
     return begin(slot, after)
@@ -243,7 +249,7 @@ function ruleOf({ every, offset, cooldown, slot }: GateOptions): Rule {
   }
   return {
     every: every === undefined ? undefined : finite(every, 'every'),
-    offset: offset === undefined ? undefined : toMs(offset, 'offset'),
+    offset: offset === undefined || toMs(offset, 'offset') === 0 ? undefined : finite(offset, 'offset'),
     cooldown: cooldown === undefined ? undefined : toMs(cooldown, 'cooldown'),
     slot,
   }
@@ -254,8 +260,15 @@ const LONGEST_MS = 10 * 365 * 86_400_000
 /** Milliseconds of a time that is neither nothing nor for ever. Throws `EINVAL`. */
 export function finite(value: unknown, name: string): number {
   const ms = toMs(value, name)
-  if (!(ms > 0 && ms <= LONGEST_MS)) throw new LockError('EINVAL', `${name} must be longer than 0 and at most ten years, not ${show(value)}`)
+  if (!(ms >= 1 && ms <= LONGEST_MS)) throw new LockError('EINVAL', `${name} must be longer than 0, a millisecond or more, and at most ten years, not ${show(value)}`)
   return ms
+}
+
+/** Options, and only those that there are: a rule with a typing error would be none. Throws `EINVAL`. */
+export function checkOptions(options: unknown, names?: string[]): void {
+  if (typeof options !== 'object' || options === null) throw new LockError('EINVAL', `options must be an object, not ${show(options)}`)
+  const unknown = names && Object.keys(options).find((name) => !names.includes(name))
+  if (unknown !== undefined) throw new LockError('EINVAL', `there is no option ${show(unknown)}; there are ${names!.join(', ')}`)
 }
 
 function checkKey(key: unknown): void {

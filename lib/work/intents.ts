@@ -1,3 +1,4 @@
+import type { ProcessStamp } from '../core/index.js'
 import type { Lease } from './lease.js'
 
 /*
@@ -21,8 +22,10 @@ export interface Conflict {
 export interface Intent extends Lease {
   task: string
   writes: string[]
-  /** In the queue, not admitted yet. */
+  /** In the queue, not admitted yet: the lease is that of its place, bound to the process that waits. */
   queued?: true
+  /** The process that will do the work, when it is queued. */
+  worker?: ProcessStamp[]
   /** With whom it was admitted all the same. */
   overlaps?: Conflict[]
 }
@@ -34,6 +37,8 @@ export function overlap(one: string, other: string): boolean {
 
 function covers(one: string, other: string): boolean {
   if (one === other) return true
+  // `name:a/b` is a name as well, and not below `name:a`.
+  if (one.startsWith('name:')) return false
   if (one === '.') return !other.startsWith('name:')
   return other.startsWith(one) && (other[one.length] === '/' || other.startsWith('::', one.length))
 }
@@ -50,6 +55,18 @@ export function conflictsOf(intents: Intent[], writes: string[], isSame: (intent
     if (path !== undefined && !isSame(intent) && !isOver(intent)) conflicts.push(conflictWith(intent, path))
   }
   return conflicts
+}
+
+/** Whether a task that waits for these would wait for itself: one of them waits, through whomever, for what it has already. */
+export function isCircle(intents: Intent[], task: string, conflicts: Conflict[], isOver: (intent: Intent) => boolean): boolean {
+  const seen = new Set<string | null>([null])
+  const waitsForUs = (other: string | null): boolean => {
+    if (seen.has(other)) return false
+    seen.add(other)
+    const inItsWay = intents.flatMap(({ task, writes, queued }, index) => (task === other && queued ? conflictsOf(intents, writes, (each) => each.task === other, isOver, index) : []))
+    return inItsWay.some((conflict) => conflict.task === task || waitsForUs(conflict.task))
+  }
+  return conflicts.some((conflict) => conflict.task !== task && waitsForUs(conflict.task))
 }
 
 export function conflictWith({ task, by, since, until }: Intent, path: string): Conflict {

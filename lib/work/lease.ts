@@ -30,10 +30,31 @@ export function beginLease(claimant: Claimant): { token: string; lease: Lease } 
   return { token, lease: pack(lease) }
 }
 
-/** The same lease with its TTL from now; `pid`: bound to one more process. */
-export function extendLease<L extends Lease>(lease: L, pid?: number): L {
-  const stamp = pid === undefined ? unpack(lease) : bindLease(unpack(lease), pid)
-  return { ...lease, ...pack(renewLease(stamp)) }
+/** The same lease with its TTL from now, bound to these processes too. */
+export function extendLease<L extends Lease>(lease: L, ...pids: number[]): L {
+  const renewed = renewLease(unpack(lease))
+  // By another machine's or container's clock there is no boot clock any more.
+  const { bootMs, place, processes, ...rest } = lease
+  return { ...rest, ...pack(pids.reduce((stamp, pid) => bindLease(stamp, pid), renewed)) } as L
+}
+
+/** Processes, and where they are. */
+export type Processes = Pick<Lease, 'place' | 'processes'>
+
+/** A living process of here. Throws `EINVAL`. */
+export function processHere(pid: number): Processes {
+  return beginLease({ owner: undefined, ttlMs: 1, pid }).lease
+}
+
+export function processesOf(stamp: Stamp): Processes {
+  return { ...(stamp.boot !== undefined && { place: placeOf(stamp) }), ...(stamp.processes && { processes: stamp.processes }) }
+}
+
+const placeOf = ({ boot, pidns, timens }: Stamp) => [boot, pidns, timens].join('/')
+
+/** Whether they have a process in common. A pid alone says nothing: the same ones recur, in other containers and later. */
+export function sharesProcess(one: Processes, other: Processes): boolean {
+  return one.place === other.place && (one.processes ?? []).some(({ pid, start }) => other.processes?.some((each) => each.pid === pid && each.start === start))
 }
 
 /** Why a lease is over; undefined while it is not. */
@@ -42,7 +63,8 @@ export function overBy(lease: Lease): 'dead' | 'expired' | undefined {
   return stale ? (verdict === 'dead' ? 'dead' : 'expired') : undefined
 }
 
-function pack({ id, owner, processes = [], boot, pidns, timens, acquiredAt, expiresAt, ttlMs, bootMs }: Stamp): Lease {
+function pack(stamp: Stamp): Lease {
+  const { id, owner, processes = [], boot, acquiredAt, expiresAt, ttlMs, bootMs } = stamp
   return {
     id: id!,
     by: owner ?? null,
@@ -50,7 +72,7 @@ function pack({ id, owner, processes = [], boot, pidns, timens, acquiredAt, expi
     until: expiresAt!,
     ttlMs: ttlMs!,
     ...(bootMs !== undefined && { bootMs }),
-    ...(boot !== undefined && { place: [boot, pidns, timens].join('/') }),
+    ...(boot !== undefined && { place: placeOf(stamp) }),
     ...(processes.length > 0 && { processes }),
   }
 }
@@ -72,13 +94,22 @@ export function isLease(value: unknown): value is Lease {
     isTime(until) &&
     typeof ttlMs === 'number' &&
     ttlMs > 0 &&
+    ttlMs < MAX_TTL_MS &&
     (bootMs === undefined || typeof bootMs === 'number') &&
     (place === undefined || typeof place === 'string') &&
     (processes === undefined || (Array.isArray(processes) && processes.every(isProcess)))
   )
 }
 
-const isProcess = (value: unknown) => typeof value === 'object' && value !== null && Number.isInteger((value as ProcessStamp).pid) && (value as ProcessStamp).pid > 0
+/** Whether a value from a document names a process. */
+export function isProcess(value: unknown): value is ProcessStamp {
+  if (typeof value !== 'object' || value === null) return false
+  const { pid, start } = value as Record<string, unknown>
+  return Number.isInteger(pid) && (pid as number) > 0 && (pid as number) < 2 ** 31 && (start === undefined || typeof start === 'string')
+}
+
+// A time minus this is still one.
+const MAX_TTL_MS = 1e15
 
 // As toISOString writes it; a registry has thousands, and Date.parse takes its time.
 export const isTime = (value: unknown): value is string => typeof value === 'string' && value.length === 24 && value[10] === 'T' && value[23] === 'Z'

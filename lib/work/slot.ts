@@ -77,8 +77,8 @@ export interface Granted {
 
 /** A clock that was set back must not close a slot for long. */
 const CLOCK_SLACK_MS = 60_000
-/** What is kept of a key: the last outcomes, and of those done some more, since they are what a slot is closed by. */
-const KEEP = { outcomes: 20, done: 100 }
+/** What is kept of a key: the last outcomes, and what closes a slot, the last that was done for it. */
+const KEEP = { outcomes: 20, slots: 100 }
 
 export const newSlot = (key: string): Slot => ({ key, running: null, failures: 0, outcomes: [] })
 
@@ -131,6 +131,10 @@ function ended(record: Slot, { slot, id, by, since }: Running, outcome: Outcome[
 }
 
 function kept(outcomes: Outcome[]): Outcome[] {
-  let done = 0
-  return outcomes.filter(({ outcome }, index) => (outcome === 'done' && ++done <= KEEP.done) || index < KEEP.outcomes)
+  const closed = new Set<string | null>()
+  return outcomes.filter(({ outcome, slot }, index) => {
+    const closes = outcome === 'done' && !closed.has(slot) && closed.size < KEEP.slots
+    if (closes) closed.add(slot)
+    return closes || index < KEEP.outcomes
+  })
 }

@@ -51,11 +51,21 @@ export function findWorkspaceIfAny(dir: string | undefined): string | undefined 
 
 /** The workspace of a call: `dir`, else `LOCKPACT_DIR`, else the nearest above the working folder. Throws `EINVAL` when there is none. */
 export function findWorkspace(dir: string | undefined): string {
-  if (dir !== undefined && (typeof dir !== 'string' || dir === '')) throw new LockError('EINVAL', `dir must be a folder, not ${show(dir)}`)
-  const root = dir === undefined ? workspace() : resolve(dir)
-  if (!fs.statSync(join(root, FOLDER), { throwIfNoEntry: false })?.isDirectory())
-    throw new LockError('EINVAL', `${root} is no workspace, it has no ${FOLDER} folder: run lockpact init there`)
-  return fs.realpathSync.native(root)
+  const root = dir === undefined ? workspace() : resolve(checkPath('dir', dir))
+  return asWorkErrors('look for the workspace', root, () => {
+    if (!fs.statSync(join(root, FOLDER), { throwIfNoEntry: false })?.isDirectory())
+      throw new LockError('EINVAL', `${root} is no workspace, it has no ${FOLDER} folder: run lockpact init there`)
+    return fs.realpathSync.native(root)
+  })
+}
+
+/** Does something with a path; the machine's errors become ours. */
+export function asWorkErrors<T>(doing: string, path: string, call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw machineError(doing, { file: path }, error)
+  }
 }
 
 /**
@@ -63,13 +73,24 @@ export function findWorkspace(dir: string | undefined): string {
  * `dir` where that is given, else to the working folder. Throws `EINVAL` for what is outside.
  */
 export function pathIn(root: string, path: unknown, dir: string | undefined): string {
-  if (typeof path !== 'string' || path === '') throw new LockError('EINVAL', `a path must be a text that is not empty, not ${show(path)}`)
-  if (path.startsWith('name:')) return locate(path).file
-  const { file } = locate(dir === undefined || isAbsolute(path) ? path : resolve(dir) + sep + path)
+  const text = checkPath('a path of writes', path)
+  const isName = text.startsWith('name:')
+  const { file } = asWorkErrors('find', show(text), () => (isName ? locate(text, nameLock(root, text)) : locate(dir === undefined || isAbsolute(text) ? text : resolve(dir) + sep + text)))
+  if (isName) return file
   const inside = relative(root, file)
   if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
-    throw new LockError('EINVAL', `${show(path)} is outside of the workspace ${root}`)
+    throw new LockError('EINVAL', `${show(text)} is outside of the workspace ${root}`)
   return inside === '' ? '.' : inside.replaceAll(sep, '/')
+}
+
+/** The lock file of a free name (`name:deploy`) in this workspace; `locate` gives that of the workspace of the working folder. */
+export function nameLock(root: string, name: string): string {
+  try {
+    const encoded = encodeURIComponent(name.slice('name:'.length)).replace(/^\./, '%2E').replaceAll('*', '%2A')
+    return join(root, FOLDER, 'locks', `${encoded}.lock`)
+  } catch {
+    throw new LockError('EINVAL', `${show(name)} is not well-formed text`)
+  }
 }
 
 /** The settings of `config.json`. Throws `EINVAL` when it cannot be read as such. */
@@ -84,7 +105,7 @@ export function readConfig(root: string): { policy?: unknown } {
   }
   try {
     const config: unknown = JSON.parse(text)
-    if (typeof config === 'object' && config !== null) return config
+    if (typeof config === 'object' && config !== null && !Array.isArray(config)) return config
   } catch (error) {
     throw new LockError('EINVAL', `${path} is not JSON: ${(error as Error).message}`, { file: path })
   }
@@ -108,7 +129,7 @@ export interface Kind<E extends object> {
 }
 
 /** The documents are small and everybody's: who is suspended with one of their locks is soon followed. */
-const WAITING = { wait: '15s', lockTtl: '5s', fsync: false } as const
+const WAITING = { wait: '15s', lockTtl: '5s', fsync: false, isOurs: true } as const
 
 /** The entries as they are now, without waiting for anybody. A damaged document is dealt with when it is changed. */
 export function readDocument<E extends object>(root: string, kind: Kind<E>): E[] {
@@ -137,15 +158,15 @@ export async function changeDocument<E extends object>(root: string, kind: Kind<
       const document = bytes === undefined ? NEW : parse(bytes, path, kind)
       if (!document && kind.damaged) throw kind.damaged(path, bytes!)
       if (!document) moveAside(root, kind.name, path, bytes!)
-      const { rev, entries, lines } = (document ?? NEW) as Document<E>
+      const before = (document ?? NEW) as Document<E>
       let after: E[] | undefined
       try {
-        after = decide(entries)
+        after = decide(before.entries)
       } catch (error) {
         refusal = error
       }
       // What was moved aside is replaced in any case.
-      return after || !document ? format({ rev: rev + 1, entries: after ?? entries, lines }, kind) : undefined
+      return after || !document ? format(before, after ?? [], kind) : undefined
     },
     { ...WAITING, mode: kind.mode, fsync: kind.damaged !== undefined },
   )
@@ -156,19 +177,25 @@ interface Document<E> {
   rev: number
   entries: E[]
   /** An entry that nobody changes is written as it was read. */
-  lines?: Map<unknown, string> | undefined
+  lines?: string[] | undefined
 }
 
 const NEW: Document<never> = { rev: 0, entries: [] }
 
-function format<E extends object>({ rev, entries, lines }: Document<E>, { name }: Kind<E>): string {
-  const body = entries.map((entry) => lines?.get(entry) ?? JSON.stringify(entry))
-  return `{"v":1,"rev":${rev},"${name}":[\n${body.join(',\n')}${body.length > 0 ? '\n' : ''}]}\n`
+function format<E extends object>({ rev, entries, lines }: Document<E>, after: E[], { name }: Kind<E>): string {
+  let at = 0
+  const body = after.map((entry) => {
+    const found = lines ? entries.indexOf(entry, at) : -1
+    if (found < 0) return JSON.stringify(entry)
+    at = found + 1
+    return lines![found]
+  })
+  return `{"v":1,"rev":${rev + 1},"${name}":[\n${body.join(',\n')}${body.length > 0 ? '\n' : ''}]}\n`
 }
 
 // Undefined when it is damaged.
 function parse<E extends object>(bytes: Buffer, path: string, kind: Kind<E>): Document<E> | undefined {
-  let document: { v?: unknown; rev?: unknown; entries?: unknown; lines?: Map<unknown, string> }
+  let document: { v?: unknown; rev?: unknown; entries?: unknown; lines?: string[] }
   try {
     const text = textOf(bytes, path)
     document = parseLines(text, kind.name) ?? parseAny(text, kind.name)
@@ -181,20 +208,19 @@ function parse<E extends object>(bytes: Buffer, path: string, kind: Kind<E>): Do
   return isSound ? (document as Document<E>) : undefined
 }
 
-// As we write it: an entry a line, which is kept.
+// As we write it: an entry a line, which is kept. Undefined for an empty one, and for what somebody has formatted otherwise.
 function parseLines(text: string, name: string) {
-  const [first, ...rest] = text.split('\n')
-  const [, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[$/.exec(first!) ?? []
-  if (named !== name || rest.pop() !== '' || rest.pop() !== ']}') return undefined
-  const lines = new Map<unknown, string>()
-  const entries = rest.map((line) => {
-    const json = line.endsWith(',') ? line.slice(0, -1) : line
-    const entry: unknown = JSON.parse(json)
-    lines.set(entry, json)
-    return entry
-  })
-  return { v: 1, rev: Number(rev), entries, lines }
+  const [head, rev, named] = /^\{"v":1,"rev":(\d+),"(\w+)":\[\n/.exec(text) ?? []
+  if (named !== name || !text.endsWith(TAIL)) return undefined
+  const lines = text.slice(head!.length, -TAIL.length).split(',\n')
+  try {
+    return { v: 1, rev: Number(rev), entries: lines.map((line): unknown => JSON.parse(line)), lines }
+  } catch {
+    return undefined
+  }
 }
+
+const TAIL = '\n]}\n'
 
 function parseAny(text: string, name: string) {
   const { v, rev, [name]: entries } = JSON.parse(text) as Record<string, unknown>
@@ -207,7 +233,12 @@ function pathOf<E extends object>(root: string, { name, file = name }: Kind<E>):
 
 function moveAside(root: string, name: string, path: string, bytes: Buffer): void {
   const aside = `${path}.corrupt-${new Date().toISOString().replaceAll(':', '')}`
-  fs.writeFileSync(aside, bytes)
+  try {
+    fs.writeFileSync(aside, bytes)
+  } catch (error) {
+    fs.rmSync(aside, { force: true })
+    throw error
+  }
   logEvent(root, { type: 'damaged', what: name, why: `moved to ${aside}` })
   process.emitWarning(`${path} could not be parsed; it was moved to ${aside}, and begun anew`, { code: 'LOCKPACT_DAMAGED' })
 }
@@ -225,11 +256,12 @@ export interface WorkEvent {
    * | `recovered` | follows somebody who died or whose time ran out |
    * | `lost` | lost what it had |
    * | `broken` | broke whose lock |
-   * | `held` | had something for longer than a second |
+   * | `held`, `waited` | had something, or waited for it, for longer than a second |
+   * | `bypassed` | wrote in spite of the guard |
    * | `job` | changed a job, or ran it: `why` says what |
    * | `damaged` | a document could not be parsed |
    */
-  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'job' | 'damaged'
+  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'waited' | 'bypassed' | 'job' | 'damaged'
   /** `slot:KEY`, `job:ID`, a path, or the name of a document. */
   what: string
   by?: string | null
@@ -295,11 +327,30 @@ function rotateEvents(path: string): void {
   }
 }
 
-/** All events that are kept, the oldest first. A line that is no event is left out. */
-export function readEvents(root: string): (WorkEvent & { at: string; pid: number })[] {
-  const path = join(root, FOLDER, 'events.jsonl')
-  const files = Array.from({ length: KEEP_EVENTS }, (_, index) => archiveOf(path, KEEP_EVENTS - index))
-  return [...files, path].flatMap((file) => (fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []).flatMap(eventIn))
+/** All events of a workspace that are kept, the oldest first. A line that is no event is left out. Throws `EINVAL`, or the system's code. */
+export function readEvents(dir?: string): (WorkEvent & { at: string; pid: number })[] {
+  const path = join(findWorkspace(dir), FOLDER, 'events.jsonl')
+  const files = [path, ...Array.from({ length: KEEP_EVENTS }, (_, index) => archiveOf(path, index + 1))]
+  const texts = new Map<string, string>()
+  // The newest first: a file that is rotated away meanwhile is met again, not missed.
+  asWorkErrors('read', path, () => files.forEach((file) => readOnce(file, texts)))
+  return [...texts.values()].reverse().flatMap((text) => text.split('\n').flatMap(eventIn))
+}
+
+function readOnce(file: string, texts: Map<string, string>): void {
+  let fd: number
+  try {
+    fd = fs.openSync(file, 'r')
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return
+    throw error
+  }
+  try {
+    const { dev, ino } = fs.fstatSync(fd)
+    if (!texts.has(`${dev}:${ino}`)) texts.set(`${dev}:${ino}`, fs.readFileSync(fd, 'utf8'))
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 function eventIn(line: string): (WorkEvent & { at: string; pid: number })[] {

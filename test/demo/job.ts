@@ -9,7 +9,7 @@ import { basename, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type Lock, type LockEvent, withLock } from 'lockpact'
 import { type Entry, note } from './journal.js'
-import { claim, firstOpen, reopen, tick } from './queue.js'
+import { claim, firstOpen, reopen, subject, tick } from './queue.js'
 import { type Job, thinkMs } from './schedule.js'
 
 export interface Order extends Job {
@@ -87,11 +87,6 @@ function write(file: string, text: string, lock?: Lock): void {
   writeFileSync(next, text)
   lock?.assertHeld()
   renameSync(next, file)
-}
-
-/** An item without its date and source. */
-function subject(item: string): string {
-  return item.replace(/^[\d-]+: /, '').replace(/ \(source: [^()]*\)$/, '')
 }
 
 function noteWait({ type, file, ms = 0 }: LockEvent): void {

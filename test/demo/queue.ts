@@ -35,6 +35,11 @@ export function reopen(queue: string, job: string): string {
   return mapItems(queue, (item) => (item.mark === '~' && item.job === job ? { mark: ' ', text: item.text, job: undefined } : item))
 }
 
+/** An item without its date and source. */
+export function subject(item: string): string {
+  return item.replace(/^[\d-]+: /, '').replace(/ \(source: [^()]*\)$/, '')
+}
+
 function mapItems(queue: string, change: (item: Item) => Item): string {
   const lines = queue.split('\n').map((line) => {
     const item = parseItem(line)

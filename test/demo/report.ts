@@ -3,6 +3,7 @@
  */
 import { isDamaged, type Result } from './damage.js'
 import { jobs } from './schedule.js'
+import { align, type Cell, damage, type Row } from './table.js'
 
 const victim = jobs.find(({ killedAtItem }) => killedAtItem !== undefined)!.name
 
@@ -27,12 +28,6 @@ Look at ${folder}
 
 // ---- the table ----
 
-interface Cell {
-  text: string
-  bad?: boolean
-}
-type Row = [label: string, without: Cell, locked: Cell]
-
 function table(without: Result, locked: Result, colour: boolean): string {
   const row = (label: string, cell: (result: Result) => Cell): Row => [label, cell(without), cell(locked)]
   const rows: Row[] = [
@@ -50,18 +45,6 @@ function table(without: Result, locked: Result, colour: boolean): string {
     row('time', ({ wallMs }) => ({ text: `${(wallMs / 1000).toFixed(1)} s` })),
   ]
   return align(rows, colour)
-}
-
-function damage(count: number): Cell {
-  return { text: `${count}`, bad: count > 0 }
-}
-
-function align(rows: Row[], colour: boolean): string {
-  const width = (texts: string[]) => Math.max(...texts.map((text) => text.length))
-  const label = width(rows.map((row) => row[0]))
-  const cell = width(rows.flatMap(([, ...cells]) => cells.map(({ text }) => text)))
-  const paint = ({ text, bad }: Cell) => (colour && bad ? `\x1b[31m${text.padStart(cell)}\x1b[39m` : text.padStart(cell))
-  return rows.map(([text, ...cells]) => [text.padEnd(label), ...cells.map(paint)].join('   ')).join('\n')
 }
 
 // ---- what it means ----

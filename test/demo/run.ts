@@ -72,7 +72,8 @@ async function told(child: ChildProcess, word: string): Promise<void> {
   if (message !== word) throw new Error(`a job said ${JSON.stringify(message)} instead of ${word}`)
 }
 
-async function abortOf(signal: AbortSignal): Promise<never> {
+/** Rejects with its reason, as soon as it is aborted. */
+export async function abortOf(signal: AbortSignal): Promise<never> {
   if (!signal.aborted) await once(signal, 'abort')
   throw signal.reason
 }

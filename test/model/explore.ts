@@ -10,7 +10,7 @@
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
-import { Cast, hex, lockIdOf, machineOf, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
+import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
 
 /** Time passes: on all clocks together, or not. */
 export interface Jump {
@@ -105,10 +105,11 @@ export class Explorer {
       ...BEGIN,
       jumps: 0,
       crashes: 0,
+      jumped: false,
       ended: 0,
       files: [],
       links: Array.from({ length: LEVELS }, () => -1),
-      processes: scripts.map((_, p) => ({ status: 'running', node: this.cast.begin(p), acted: false, halfway: false, paused: false, fds: [], readings: [] })),
+      processes: scripts.map((_, p) => ({ status: 'running', node: this.cast.begin(p), acted: false, halfway: false, astray: false, paused: false, fds: [], readings: [] })),
     }
     for (const { level, text, ageMs } of files) {
       state.links[level] = state.files.length
@@ -121,27 +122,67 @@ export class Explorer {
   }
 
   actions(state: State): Action[] {
+    return [...this.moves(state), ...this.jumps(state)]
+  }
+
+  /** What the processes may do, and their deaths. */
+  moves(state: State): Action[] {
     const list: Action[] = []
-    const { jumps, maxJumps, maxCrashes } = this.world
-    let running = false
-    for (const [p, process] of state.processes.entries()) {
-      if (process.status !== 'running') continue
+    const { maxCrashes } = this.world
+    const awake = this.#awake(state)
+    const isAtEnd = (p: number) => state.processes[p]!.node!.call!.do === 'exit'
+    const isLast = (p: number) => isAlone(state, awake, p)
+    // A death is seen by who looks for it, and by nobody else; so it comes just before that, or when nobody does anything any more.
+    const mayDie = (p: number) => !this.#reduces || isLast(p) || awake.some((q) => this.#looksFor(state, q, p))
+    const isFree = (p: number) => !state.jumped || this.#usesTime(state, p) || (isLast(p) && isAtEnd(p))
+    for (const p of awake) {
+      const process = state.processes[p]!
       const { node } = process
-      const isAtEnd = node!.call!.do === 'exit'
-      if (isAtEnd && this.world.scripts[p]!.stays) continue
-      running = true
       const fresh = this.#isFresh(process)
       // Processes that are alike and have done nothing yet: which of them starts first is only a name.
       if (fresh && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
-      list.push({ kind: 'step', p })
-      if (!process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
-      if (state.crashes < maxCrashes && !fresh && !isAtEnd && !process.halfway) list.push({ kind: 'crash', p })
-    }
-    if (running && state.jumps < maxJumps && !state.processes.some(({ halfway }) => halfway)) {
-      const choices = readingsAfter(state)
-      for (const jump of jumps.keys()) for (const after of choices) list.push({ kind: 'jump', jump, after })
+      if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
+      if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
+      const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
+      if (state.crashes < maxCrashes && !fresh && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
     }
     return list
+  }
+
+  // Of all steps only some use the time (`#usesTime`), the others would do the same after a jump as before it; so a jump comes just before
+  // one of those, or before a reading of the clock, or when nobody does anything any more.
+  jumps(state: State): Action[] {
+    const { jumps, maxJumps } = this.world
+    const awake = this.#awake(state)
+    if (awake.length === 0 || state.jumps === maxJumps || state.processes.some(({ halfway }) => halfway)) return []
+    const isOfUse = !this.#reduces || state.jumps + 1 < maxJumps || awake.some((p) => this.#usesTime(state, p) || isAlone(state, awake, p))
+    const choices = readingsAfter(state).filter((after) => isOfUse || this.#takesBack(state, after))
+    return [...jumps.keys()].flatMap((jump) => choices.map((after): Action => ({ kind: 'jump', jump, after })))
+  }
+
+  #awake(state: State): number[] {
+    const awake: number[] = []
+    for (const [p, { status, node }] of state.processes.entries()) if (status === 'running' && !(node!.call!.do === 'exit' && this.world.scripts[p]!.stays)) awake.push(p)
+    return awake
+  }
+
+  get #reduces(): boolean {
+    return !this.world.unreduced && !this.world.brisk
+  }
+
+  #looksFor(state: State, q: number, p: number): boolean {
+    const call = state.processes[q]!.node!.call!
+    return call.do === 'process' && call.pid === pidOf(p)
+  }
+
+  #usesTime(state: State, p: number): boolean {
+    const call = state.processes[p]!.node!.call!
+    return call.do === 'write' || (call.do === 'create' && !fileAt(state, levelOf(call.path)))
+  }
+
+  /** Whether a process makes a reading of the clock only after the jump. */
+  #takesBack({ processes }: State, after: number[]): boolean {
+    return processes.some(({ readings }, p) => after[p]! < readings.length)
   }
 
   #isFresh({ status, node, acted }: Process): boolean {
@@ -150,13 +191,14 @@ export class Explorer {
 
   /** The state after an action; throws `Violated` when a process does what it must not. */
   apply(before: State, action: Action, log?: Log): State {
-    const state = copyOf(before)
+    const state = copyOf(before, action.kind === 'jump' ? undefined : action.p)
     if (action.kind === 'jump') {
       const { boot, wall, fs } = this.world.jumps[action.jump]!
       state.boot += boot
       state.wall += wall
       state.fs += fs
       state.jumps++
+      state.jumped = this.#reduces && !this.#takesBack(before, action.after)
       for (const [p, process] of state.processes.entries()) {
         const reading = process.readings[action.after[p]!]
         if (reading) Object.assign(process, { ...reading, fds: reading.fds.slice() })
@@ -168,6 +210,7 @@ export class Explorer {
     }
     const { p } = action
     const process = state.processes[p]!
+    state.jumped = false
     if (action.kind === 'crash') {
       end(state, p, 'crashed')
       state.crashes++
@@ -194,9 +237,14 @@ export class Explorer {
     process.paused = false
     process.readings = []
     if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
-    if (operation?.do === 'break' && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
+    if ((operation?.do === 'break' || operation?.do === 'rm') && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
     if (call.do === 'write') this.#checkWrite(state, p, call.fd)
-    this.#advance(state, p, node, perform(state, p, call, this.around), log)
+    if (call.do === 'act') this.#checkAct(state, p)
+    if (call.do === 'write') process.astray = !state.links.includes(process.fds[call.fd]!)
+    const answer = perform(state, p, call, this.around)
+    log?.(p, node, answer)
+    if (!answer) return
+    move(process, this.cast.follow(node, answer, (each) => this.#local(state, p, each, log)))
   }
 
   // A person breaks whatever is there, also what has no stamp yet.
@@ -204,24 +252,22 @@ export class Explorer {
     return !file ? 0 : file.author >= 0 ? 1 << file.author : (this.#tokenBits.get(this.#idAt(file) ?? '') ?? 0)
   }
 
-  #advance(state: State, p: number, node: Node, answer: Answer | undefined, log?: Log): void {
-    log?.(p, node, answer)
-    if (!answer) return
-    const process = state.processes[p]!
-    const next = this.cast.follow(node, answer)
-    process.node = next
-    if (next.call) return
-    process.node = this.cast.arrive(p, next.after!)
-    process.acted = false
-  }
-
   #goOn(state: State, p: number, log?: Log): void {
     const process = state.processes[p]!
-    while (process.status === 'running' && !process.halfway && this.#isLocal(state, p, process.node!.call!)) {
-      const node = process.node!
-      if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
-      this.#advance(state, p, node, perform(state, p, node.call!, this.around), log)
-    }
+    if (process.status !== 'running' || process.halfway) return
+    const more: More = (node) => this.#local(state, p, node, log)
+    for (let answer = more(process.node!); answer; answer = more(process.node!)) move(process, this.cast.follow(process.node!, answer, more))
+  }
+
+  // The answer to a local call, which is made.
+  #local(state: State, p: number, node: Node, log?: Log): Answer | undefined {
+    const process = state.processes[p]!
+    move(process, node)
+    if (!this.#isLocal(state, p, node.call!)) return undefined
+    if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
+    const answer = perform(state, p, node.call!, this.around)
+    log?.(p, node, answer)
+    return answer
   }
 
   // Local: nothing that anybody may do before it could change the answer, and nobody can see that it was made.
@@ -271,6 +317,13 @@ export class Explorer {
     if (file.author >= 0 || !this.#mayWrite(process, p, id)) throw new Violated(`process ${name(p)} writes into a file that is not its own`)
   }
 
+  #checkAct(state: State, p: number): void {
+    const [file, id] = [fileAt(state, 0), lockIdOf(p)]
+    if (this.#idAt(file) !== id) throw new Violated(`${name(p)} acts, and its lock file is ${file ? 'not its own' : 'gone'}`)
+    const other = state.processes.findIndex((_, q) => this.#believes(state, q) && this.#heldBy(state, q)!.id !== id)
+    if (other >= 0) throw new Violated(`${name(p)} acts while ${name(other)} is inside its lease`)
+  }
+
   #stampAt(file: File | undefined): Stamp | undefined {
     const decoded = file && decode(textOf(file.text))
     return decoded?.kind === 'stamp' ? decoded.stamp : undefined
@@ -290,7 +343,9 @@ export class Explorer {
   /** What is wrong with this state. */
   check(state: State): string | undefined {
     const { keepsMs, files } = this.world
-    if (keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs && state.fs - BEGIN.fs < 600_000 && textOf(fileAt(state, 0)?.text ?? EMPTY) !== files![0]!.text) return 'what nobody may take was taken'
+    // The server's clock may be off by a minute, not more.
+    const isPromised = state.fs - BEGIN.fs - (state.boot - BEGIN.boot) <= 60_000
+    if (keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs && isPromised && textOf(fileAt(state, 0)?.text ?? EMPTY) !== files![0]!.text) return 'what nobody may take was taken'
     if (keepsMs !== undefined && files![0]!.text === '' && state.links[0]! < 0 && state.boot - BEGIN.boot < keepsMs && state.fs - BEGIN.fs < 590_000) return 'what nobody may take was taken'
     const believers: number[] = []
     for (const p of state.processes.keys()) if (this.#believes(state, p)) believers.push(p)
@@ -347,29 +402,29 @@ export class Explorer {
     if (patience === Infinity) return undefined
     const state = copyOf(quiet)
     const p = state.processes.length
-    state.processes.push({ status: 'running', node: undefined, acted: false, halfway: false, paused: false, fds: [], readings: [] })
+    state.processes.push({ status: 'running', node: undefined, acted: false, halfway: false, astray: false, paused: false, fds: [], readings: [] })
     const system = this.#direct(state, p)
     const context = { system, disowned: new Map() }
     const watch = this.protocol.newWatch()
     const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
-    const pass = () => {
-      state.boot += POLL_MS
-      state.wall += POLL_MS
-      state.fs += POLL_MS
+    // Between its first looks and its last ones it need not look.
+    const pass = (ms = POLL_MS) => {
+      state.boot += ms
+      state.wall += ms
+      state.fs += ms
+      return ms
     }
-    for (let waited = 0; ; waited += POLL_MS) {
+    for (let waited = 0; ; waited += pass(waited === 10_000 && patience > 30_000 ? patience - 20_000 : POLL_MS)) {
       const result = this.protocol.acquire(context, pathOf(0), request, watch)
       if (result.done) break
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
-      pass()
     }
-    for (let waited = 0; ; waited += POLL_MS) {
+    for (let waited = 0; ; waited += pass()) {
       const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
       if (result.done && result.released) break
       if (waited >= patience && this.world.towers) return undefined
       if (waited >= patience || result.done) return 'a newcomer got in and cannot release'
-      pass()
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
     const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
@@ -419,15 +474,24 @@ export class Explorer {
   explore(limit = 5_000_000): Explored {
     const seen = new Seen()
     const first = this.begin()
-    const parents: number[] = [-1]
-    const how: (Action | undefined)[] = [undefined]
+    // How each state was reached: from which other, and by which of its actions.
+    const from = new Numbers()
     const result: Explored = { states: 1, steps: 0, quiet: 0, runs: 0, deepest: 0, leftovers: 0, complete: true }
     const report = (index: number, last: Action | undefined, what: string) => {
-      const schedule = last ? [last] : []
-      for (let at = index; at > 0; at = parents[at]!) schedule.unshift(how[at]!)
+      const path: number[] = []
+      for (let at = index; at > 0; at = from.get(2 * at)) path.unshift(from.get(2 * at + 1))
+      const schedule: Action[] = []
+      let state = this.begin()
+      for (const number of path) {
+        const action = this.actions(state)[number]!
+        schedule.push(action)
+        state = this.apply(state, action)
+      }
+      if (last) schedule.push(last)
       return { what, schedule, steps: schedule.length, text: this.print(schedule, what) }
     }
     seen.add(encode(first, this.world.rawIdentities))
+    from.push(-1, -1)
     let layer: [number, State][] = [[0, first]]
     for (; layer.length > 0; result.deepest++) {
       const next: typeof layer = []
@@ -438,7 +502,7 @@ export class Explorer {
           const what = this.checkQuiet(state)
           if (what) return this.#finish(result, report(index, undefined, what))
         }
-        for (const action of this.actions(state)) {
+        for (const [number, action] of this.actions(state).entries()) {
           result.steps++
           let after: State
           let what: string | undefined
@@ -451,8 +515,7 @@ export class Explorer {
           }
           if (what) return this.#finish(result, report(index, action, what))
           if (!seen.add(encode(after, this.world.rawIdentities))) continue
-          parents.push(index)
-          how.push(action)
+          from.push(index, number)
           next.push([result.states++, after])
         }
         if (result.states > limit) {
@@ -528,6 +591,11 @@ export class Explorer {
   }
 }
 
+// Whether the others have done what they do.
+function isAlone({ processes }: State, awake: number[], p: number): boolean {
+  return awake.every((q) => q === p || processes[q]!.node!.call!.do === 'exit')
+}
+
 // A reading of the clock is independent of everything but a jump. So it is made at once, and a jump may still come before it:
 // every combination of readings that the processes, since their last steps, make only after the jump.
 function readingsAfter({ processes }: State): number[][] {
@@ -537,6 +605,17 @@ function readingsAfter({ processes }: State): number[][] {
     choices = choices.flatMap((choice) => Array.from({ length: readings.length + 1 - from }, (_, index) => [...choice, index + from]))
   }
   return choices
+}
+
+function move(process: Process, node: Node): void {
+  const [{ root }, from] = [node, process.node!.root]
+  process.node = node
+  if (root === from) return
+  // Once a file has lost its name, it does not get it back: a lease would begin anew that nobody respects.
+  const isRenewed = from.luggage.held && root.luggage.held && from.luggage.held !== root.luggage.held
+  if (isRenewed && process.astray) throw new Violated(`${name(root.p)} has renewed a lock that was gone when it wrote`)
+  process.acted = false
+  process.astray = false
 }
 
 export class Violated extends Error {}
@@ -592,25 +671,61 @@ function brief(text: string): string {
 // ---- sets of states ----
 
 /** A state as numbers: the same for two states that differ only in the numbers of files. */
-export function encode(state: State, raw = false): number[] {
-  const key = [state.boot, Math.floor(state.wall / 65536), state.wall % 65536, Math.floor(state.fs / 65536), state.fs % 65536, state.jumps, state.crashes, state.ended]
-  const order = new Map<number, number>()
+function encode(state: State, raw = false): Int32Array {
+  let length = 0
+  let known = 0
+  const add = (part: number) => (scratch[length++] = part)
+  const addTime = (time: number) => {
+    add(Math.floor(time / 65536))
+    add(time % 65536)
+  }
+  order.fill(-1, 0, state.files.length)
   const put = (number: number) => {
-    if (number < 0) return key.push(-1)
-    const known = order.get(number)
-    if (known !== undefined) return key.push(known)
-    order.set(number, order.size)
-    if (raw) key.push(number)
+    if (number < 0) return add(-1)
+    if (order[number]! >= 0) return add(order[number]!)
+    order[number] = known++
+    if (raw) add(number)
     const { text, mtime, author } = state.files[number]!
-    return key.push(-2, text, Math.floor(mtime / 65536), mtime % 65536, author)
+    add(-2)
+    add(text)
+    addTime(mtime)
+    return add(author)
   }
+  add(state.boot)
+  addTime(state.wall)
+  addTime(state.fs)
+  add(state.jumps + 16 * state.crashes + (state.jumped ? 256 : 0))
+  add(state.ended)
   for (const number of state.links) put(number)
-  for (const { status, node, acted, halfway, paused, fds, readings } of state.processes) {
-    key.push(status === 'running' ? node!.id : status === 'ended' ? -1 : -2, (acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0), fds.length)
+  for (const { status, node, acted, halfway, astray, paused, fds, readings } of state.processes) {
+    add(status === 'running' ? node!.id : status === 'ended' ? -1 : -2)
+    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + (astray ? 8 : 0) + 16 * fds.length)
     for (const number of fds) put(number)
-    for (const reading of readings) key.push(reading.node.id)
+    for (const reading of readings) add(reading.node.id)
   }
-  return key
+  return scratch.subarray(0, length)
+}
+
+const scratch = new Int32Array(1024)
+const order = new Int32Array(64)
+
+/** A long list, without an object for each. */
+class Numbers {
+  #size = 0
+  #list = new Int32Array(0x10000)
+
+  push(...numbers: number[]): void {
+    if (this.#size + numbers.length > this.#list.length) {
+      const old = this.#list
+      this.#list = new Int32Array(2 * old.length)
+      this.#list.set(old)
+    }
+    for (const number of numbers) this.#list[this.#size++] = number
+  }
+
+  get(at: number): number {
+    return this.#list[at]!
+  }
 }
 
 /** States that have been seen, as 64 bits each: a million states share one by chance once in tens of millions of searches. */
@@ -620,7 +735,7 @@ class Seen {
   #table = new Int32Array(2 * (this.#mask + 1))
 
   /** False when it was there. */
-  add(key: number[]): boolean {
+  add(key: Int32Array): boolean {
     let a = 0x811c9dc5
     let b = 0x2545f491
     for (const part of key) {

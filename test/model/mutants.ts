@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { apart, apartHolder, breaking, FINAL, holderAndTaker, type JUMPS, LONG, type LyingName, SCRIPTS, sharedToken, silentHolder, TAKING, TTL, world } from './worlds.js'
+import { apart, apartHolder, committing, FINAL, holderAndTaker, type JUMPS, LONG, looking, type LyingName, removing, SCRIPTS, silentHolder, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -28,10 +28,10 @@ export async function loadChanged(changes: Change[]): Promise<Protocol> {
 export interface Mutant {
   name: string
   changes: Change[]
+  /** What its caller does otherwise. */
+  calls?: (protocol: Protocol) => Protocol
   /** Where it is looked for, in this order. */
   worlds: () => World[]
-  /** Why no schedule shows that the rule is needed. */
-  survives?: string
 }
 
 const two = (name: LyingName, jumps: (keyof typeof JUMPS)[], operations: Operation[] = SCRIPTS.simple, more: Parameters<typeof world>[3] = {}) => world(name, [operations, operations], jumps, { maxCrashes: 0, ...more })
@@ -89,8 +89,37 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'renew does not look where the path leads',
     changes: [['if (leadsHere && inTime) return', 'if (inTime) return']],
-    worlds: () => [holderAndTaker('rest'), sharedToken('fsBack'), breaking('fsBack')],
-    survives: 'inside its lease only a co-owner of the token, a break or an rm can have removed it, and they need not wait for it; the rule tells the holder sooner',
+    worlds: () => [removing('renew')],
+  },
+  {
+    name: 'an unconfirmed renewal is believed on retry',
+    changes: [],
+    // `renew` reads the times that it wrote itself before, and takes them for a lease.
+    calls: (protocol) => ({ ...protocol, confirm: protocol.renew }),
+    worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'an unconfirmed renewal is believed on a look',
+    changes: [],
+    worlds: () => [looking('rest', true)],
+  },
+  {
+    name: 'commit without reading',
+    changes: [["    if (!isMine(read(context, lock.path), lock.id)) return lost\n", '']],
+    worlds: () => [committing('rest')],
+  },
+  {
+    name: 'commit without a guard',
+    changes: [
+      ['  return underGuard<T | Refusal | Lost>(context, lock.path, 0, watch, lost, (guard) => {\n', "  const guard = { path: lock.path, level: 1, at: context.system.clock(), id: '', unstamped: false }\n"],
+      ['act, [...guards, guard])\n  })', 'act, [...guards, guard])'],
+    ],
+    worlds: () => [committing('rest')],
+  },
+  {
+    name: 'commit without looking at its guard’s age',
+    changes: [['return old ? tooOld(old) : act()', 'return act()']],
+    worlds: () => [apartHolder('commit')],
   },
   {
     name: 'renew by path, without reading',
@@ -151,8 +180,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'confirm without looking where the path leads',
     changes: [["      if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'\n", '']],
-    worlds: () => [apartHolder()],
-    survives: 'while its guard is younger than half a minute, only a person’s rm can have replaced the file; when it is older, the rule above sees it',
+    worlds: () => [removing('confirm')],
   },
   {
     name: 'the late do not clean up',

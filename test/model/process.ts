@@ -4,10 +4,12 @@
  * A process is run again from the start of its operation, with the answers that it got, until it asks for one that it has not
  * got: there `System` throws, and throws the same at every further call, so that neither `finally` nor `catch` can do anything;
  * what the operation then returns or throws is not looked at. Where a process is, is a node: the state that it had between two
- * operations, and the answers since. Nodes are kept, so that nothing is run twice.
+ * operations, and the answers since. Nodes are kept, so that nothing is run twice; and a run goes on while `More` has answers.
  */
 import type * as protocolModule from '../../lib/core/protocol.js'
 import type { Context, Request, Watch } from '../../lib/core/protocol.js'
+import { systemCode } from '../../lib/core/error.js'
+import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, System } from '../../lib/core/system.js'
 import { type Answer, type Call, LOCK, pathOf, pidOf, systemError } from './machine.js'
@@ -17,12 +19,18 @@ export type Protocol = typeof protocolModule
 /** One operation of a script. `optional`: the process may leave it out. */
 export type Operation = { optional?: boolean } & (
   | { do: 'acquire'; ttlMs?: number; renews?: boolean; detached?: boolean; adopt?: string; tries?: number }
-  | { do: 'renew' }
+  /** As `Holding` does: once it was not done, it is retried by `confirm`. */
+  | { do: 'renew'; tries?: number }
+  /** As `Holding` does at every tick; `trusting`: also what it may have written itself. */
+  | { do: 'look'; trusting?: boolean }
   /** As `renewLock`, by token: of the own lock, or of one that another process took. */
-  | { do: 'confirm'; id?: string }
+  | { do: 'confirm'; id?: string; tries?: number }
+  /** What cannot be undone is a step of its own, the call `act`. */
+  | { do: 'commit'; tries?: number }
   | { do: 'bind'; pid: number }
   | { do: 'release'; id?: string; tries?: number }
-  | { do: 'sweep' | 'break' }
+  /** `rm`: a person's, without looking at anything. */
+  | { do: 'sweep' | 'break' | 'rm' }
   | { do: 'cleanUp' }
 )
 
@@ -46,6 +54,7 @@ export interface Luggage {
   chores: number
   /** The stamp in which it believes. */
   held: Stamp | undefined
+  isUnconfirmed: boolean
   disowned: [string, Disowned][]
   watch: Watch
 }
@@ -54,11 +63,13 @@ export class Node {
   readonly root: Root
   readonly parent: Node | undefined
   readonly answer: Answer | undefined
-  readonly children = new Map<string, Node>()
+  #children: Map<string, Node> | undefined
   readonly id: number
   /** What it asks for next; undefined when the operation is over. */
   call: Call | undefined
   after: Luggage | undefined
+  /** Where that leads to. */
+  next: Node | undefined
 
   constructor(root: Root, parent?: Node, answer?: Answer) {
     this.root = root
@@ -67,12 +78,20 @@ export class Node {
     this.id = root.owner.nodes++
   }
 
-  answers(): Answer[] {
-    const list: Answer[] = []
-    for (let node: Node = this; node.parent; node = node.parent) list.push(node.answer!)
-    return list.reverse()
+  /** Undefined when nobody has been there. */
+  known(answer: Answer): Node | undefined {
+    return this.#children?.get(answer.key)
+  }
+
+  child(answer: Answer): Node {
+    let child = this.known(answer)
+    if (!child) (this.#children ??= new Map()).set(answer.key, (child = new Node(this.root, this, answer)))
+    return child
   }
 }
+
+/** The answer to a node's call where there is only one, and now is as good as later. */
+export type More = (node: Node) => Answer | undefined
 
 /** The beginning of an operation. */
 export interface Root {
@@ -105,13 +124,13 @@ export class Cast {
 
   begin(p: number): Node {
     const { holds, watch } = this.scripts[p]!
-    return this.arrive(p, { next: 0, tries: 0, chores: 0, held: holds, disowned: [], watch: watch ?? this.protocol.newWatch() })
+    return this.arrive(p, { next: 0, tries: 0, chores: 0, held: holds, isUnconfirmed: false, disowned: [], watch: watch ?? this.protocol.newWatch() })
   }
 
   /** The node at which a process with this luggage is. */
-  arrive(p: number, luggage: Luggage): Node {
+  arrive(p: number, luggage: Luggage, more?: More): Node {
     const operation = this.operationOf(p, luggage)
-    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
+    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, isUnconfirmed: false, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
     const { watch, ...rest } = luggage
     const key = JSON.stringify([p, rest, { ...watch, seen: [...watch.seen] }])
     let root = this.#roots.get(key)
@@ -119,25 +138,23 @@ export class Cast {
       root = { owner: this, p, luggage, operation, node: undefined! }
       root.node = new Node(root)
       this.#roots.set(key, root)
-      this.#run(root.node)
+      return this.#run(root.node, more)
     }
-    // An operation may end without a call.
-    return root.node.after ? this.arrive(p, root.node.after) : root.node
+    return this.#orNext(root.node)
   }
 
   operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
     return this.scripts[p]!.operations[next] ?? (disowned.length > 0 && chores < (this.scripts[p]!.chores ?? 1) ? { do: 'cleanUp' } : undefined)
   }
 
-  /** Where a process is after this answer. */
-  follow(node: Node, answer: Answer): Node {
-    let child = node.children.get(answer.key)
-    if (!child) {
-      child = new Node(node.root, node, answer)
-      node.children.set(answer.key, child)
-      this.#run(child)
-    }
-    return child
+  /** Where a process is after this answer: at a call, perhaps of the next operation. */
+  follow(node: Node, answer: Answer, more?: More): Node {
+    const known = node.known(answer)
+    return known ? this.#orNext(known) : this.#run(node.child(answer), more)
+  }
+
+  #orNext(node: Node): Node {
+    return node.after ? (node.next ??= this.arrive(node.root.p, node.after)) : node
   }
 
   skip(node: Node): Node {
@@ -145,34 +162,33 @@ export class Cast {
     return this.arrive(p, { ...luggage, next: luggage.next + 1, tries: 0 })
   }
 
-  #run(node: Node): void {
+  #run(node: Node, more?: More): Node {
     const { p, luggage, operation } = node.root
     if (!operation) {
       node.call = { do: 'exit' }
-      return
+      return node
     }
     this.runs++
-    const replay = new Replay(node, this.machines[p]!, (p << 24) + (luggage.next << 20) + (luggage.tries << 16) + (luggage.chores << 12))
+    const replay = new Replay(node, this.machines[p]!, (p << 24) + (luggage.next << 20) + (luggage.tries << 16) + (luggage.chores << 12), more)
     const context: Context = { system: replay, disowned: new Map(luggage.disowned) }
     const watch: Watch = { ...luggage.watch, seen: new Map([...luggage.watch.seen].map(([path, seen]) => [path, { ...seen }])) }
     const after = { ...luggage, watch }
     let surprise: unknown
     try {
-      this.#operate(operation, p, context, watch, after)
+      this.#operate(operation, p, context, watch, after, replay.act)
     } catch (error) {
       surprise = error
     }
-    if (replay.pending) {
-      node.call = replay.pending
-      return
-    }
+    if (replay.failure) throw replay.failure
+    if (replay.isSuspended) return replay.last
     replay.checkAllUsed()
     if (surprise !== undefined) throw new Surprise(`${operation.do} threw`, { cause: surprise })
     after.disowned = [...context.disowned]
-    node.after = after
+    replay.last.after = after
+    return this.arrive(p, after, more)
   }
 
-  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage): void {
+  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage, act: () => void): void {
     const { protocol } = this
     const done = () => {
       after.next++
@@ -188,13 +204,15 @@ export class Cast {
       done()
       return false
     }
-    const take = (result: ReturnType<Protocol['renew']>) => {
-      if (result === 'lost') {
-        after.held = undefined
-        giveUp()
-        return
-      }
-      if (result.done) after.held = result.stamp
+    const lose = () => {
+      after.held = undefined
+      giveUp()
+    }
+    const rewrite = (result: ReturnType<Protocol['renew']>, tries?: number) => {
+      if (result === 'lost') return lose()
+      after.isUnconfirmed = !result.done
+      if (!result.done) return void again(tries)
+      after.held = result.stamp
       done()
     }
     switch (operation.do) {
@@ -208,15 +226,26 @@ export class Cast {
         return
       }
       case 'renew':
-        return take(protocol.renew(context, LOCK, lockIdOf(p), watch))
+        return rewrite((after.isUnconfirmed ? protocol.confirm : protocol.renew)(context, LOCK, lockIdOf(p), watch), operation.tries)
+      case 'look': {
+        const stamp = protocol.look(context, LOCK, lockIdOf(p))
+        if (stamp === 'lost') return lose()
+        if (stamp && (operation.trusting || !after.isUnconfirmed)) after.held = stamp
+        return done()
+      }
       case 'confirm': {
-        const unlessDead = (stamp: Stamp) => stamp
-        return take(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead))
+        const unlessDead = (stamp: Stamp) => (liveness(context.system, stamp) === 'dead' ? undefined : stamp)
+        return rewrite(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead), operation.tries)
+      }
+      case 'commit': {
+        const result = protocol.commit(context, [{ path: LOCK, id: lockIdOf(p) }], watch, act)
+        if (!result) return done()
+        return 'lost' in result ? lose() : void again(operation.tries)
       }
       case 'bind': {
         const { pid } = operation
         const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), { pid, start: String(pid * 100) }] })
-        return take(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
+        return rewrite(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
       }
       case 'release': {
         const id = operation.id ?? lockIdOf(p)
@@ -229,6 +258,13 @@ export class Cast {
       }
       case 'break':
         protocol.breakOpen(context, LOCK, protocol.inspect(context, LOCK).reading, watch)
+        return done()
+      case 'rm':
+        try {
+          context.system.unlink(LOCK)
+        } catch (error) {
+          if (systemCode(error) !== 'ENOENT') throw error
+        }
         return done()
       case 'sweep':
         for (let level = 0; level < 6; level++) protocol.sweep(context, pathOf(level), level, watch)
@@ -265,34 +301,52 @@ function isSame(one: Call, other: Call): boolean {
 
 /** Answers what has been answered before; suspends at what has not. */
 class Replay implements System {
-  /** The call at which it was suspended. */
-  pending: Call | undefined
+  isSuspended = false
+  /** What `more` threw: not for the protocol to catch. */
+  failure: Error | undefined
   readonly #nodes: Node[] = []
   readonly #machine: Machine
   #next = 0
   #tokens: number
+  readonly #more: More | undefined
 
-  constructor(node: Node, machine: Machine, tokens: number) {
+  constructor(node: Node, machine: Machine, tokens: number, more: More | undefined) {
     for (let each: Node | undefined = node; each; each = each.parent) this.#nodes.push(each)
     this.#nodes.reverse()
     this.#machine = machine
     this.#tokens = tokens
+    this.#more = more
   }
 
   #ask(call: Call): unknown {
-    if (this.pending) throw SUSPENDED
+    if (this.isSuspended) throw SUSPENDED
     const asked = this.#nodes[this.#next]!
-    const answered = this.#nodes[this.#next + 1]
-    if (!answered) {
-      this.pending = call
-      throw SUSPENDED
-    }
+    const answered = this.#nodes[this.#next + 1] ?? this.#goOn(asked, call)
     // Run again, it must ask the same: otherwise there is a clock or a chance beside the seam.
     if (!isSame(asked.call!, call)) throw new Error(`asked ${JSON.stringify(call)} where it had asked ${JSON.stringify(asked.call)}`)
     this.#next++
     const { error, value } = answered.answer!
     if (error !== undefined) throw systemError(error)
     return value
+  }
+
+  #goOn(node: Node, call: Call): Node {
+    node.call ??= call
+    let answer: Answer | undefined
+    try {
+      answer = this.#more?.(node)
+    } catch (error) {
+      this.failure = error as Error
+    }
+    this.isSuspended = !answer
+    if (!answer) throw SUSPENDED
+    const child = node.child(answer)
+    this.#nodes.push(child)
+    return child
+  }
+
+  get last(): Node {
+    return this.#nodes.at(-1)!
   }
 
   checkAllUsed(): void {
@@ -310,13 +364,16 @@ class Replay implements System {
   clock = () => this.#ask({ do: 'clock' }) as ReturnType<System['clock']>
   process = (pid: number) => this.#ask({ do: 'process', pid }) as ReturnType<System['process']>
 
+  /** Not the protocol's call, but its caller's. */
+  act = () => void this.#ask({ do: 'act' })
+
   // The same whenever it is asked: nothing to explore.
   machine(): Machine {
-    if (this.pending) throw SUSPENDED
+    if (this.isSuspended) throw SUSPENDED
     return this.#machine
   }
   token(): string {
-    if (this.pending) throw SUSPENDED
+    if (this.isSuspended) throw SUSPENDED
     return hex(0xc000000 + this.#tokens++, 16)
   }
   id(): string {

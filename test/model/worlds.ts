@@ -94,12 +94,16 @@ const KEEPS: Partial<Record<LyingName, number>> = { foreign: Infinity, silent: 5
 const acquire: Operation = { do: 'acquire', ttlMs: TTL }
 const patient: Operation = { do: 'acquire', ttlMs: TTL, tries: 2 }
 const release: Operation = { do: 'release' }
-const renew: Operation = { do: 'renew', optional: true }
+const renew: Operation = { do: 'renew', optional: true, tries: 2 }
+/** Once more when it was not done. */
+const RENEW: Operation = { do: 'renew', tries: 2 }
+const commit: Operation = { do: 'commit', tries: 2 }
 
 export const SCRIPTS = {
   simple: [acquire, release],
   renewing: [acquire, renew, release],
   patient: [patient, release],
+  working: [acquire, renew, commit, release],
 } satisfies Record<string, Operation[]>
 
 export function world(name: LyingName, scripts: Operation[][], jumps: (keyof typeof JUMPS)[], more: Partial<World> & { watchedMs?: number } = {}): World {
@@ -126,7 +130,7 @@ export const TAKING: Operation[] = [acquire]
 /** Takes a lock whose TTL is final. */
 export const FINAL: Operation[] = [{ do: 'acquire', ttlMs: TTL, renews: false }, release]
 
-type JumpName = keyof typeof JUMPS
+export type JumpName = keyof typeof JUMPS
 
 function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
   const stamp = stampOf(FIRST_PID, 5_000, { id: lockIdOf(0), renews: false, ...more })
@@ -136,7 +140,20 @@ function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
 /** A holds, renews and releases; the others want the lock. */
 export function holderAndTaker(jump: JumpName, more: Partial<World> = {}): World {
   const { stamp, file } = holding()
-  return { ...world('free', [[{ do: 'renew' }, release], SCRIPTS.simple], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+  return { ...world('free', [], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+}
+
+/** A holds, and looks at its lock after one attempt to renew it. */
+export function looking(jump: JumpName | undefined, trusting = false, more: Partial<World> = {}): World {
+  const { stamp, file } = holding()
+  const operations: Operation[] = [{ do: 'renew' }, { do: 'look', trusting }, RENEW, release]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, who looks', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+}
+
+/** A holds and commits, the others want the lock. */
+export function committing(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding()
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: 'A commits', files: [file], scripts: [{ operations: [commit, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
 /** A holds a detached lock and releases it, B renews it by the same token, C wants it. */
@@ -164,6 +181,13 @@ export function breaking(jump: JumpName | undefined, more: Partial<World> = {}):
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, broken by B', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'break' }] }, { operations: SCRIPTS.simple }], ...more }
 }
 
+/** A renews the lock that it holds, B removes it without looking at anything, C wants it. */
+export function removing(does: 'renew' | 'confirm', jump?: JumpName, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true })
+  const scripts: Script[] = [{ operations: [{ do: does }], holds: stamp }, { operations: [{ do: 'rm' }] }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts, ...more }
+}
+
 /** A holder that fell silent just before the world begins; nobody has watched it. */
 export const silentHolder: World = { ...world('silent', [SCRIPTS.simple, SCRIPTS.simple], ['late'], { maxCrashes: 1 }), keepsMs: 5_000 }
 
@@ -174,12 +198,12 @@ export function apart(name: LyingName, jumps: JumpName[], count = 2, maxJumps = 
   return { ...world(name, Array.from({ length: count }, () => TAKING), jumps, { maxCrashes: 0 }), brisk: true, name: `${name}, every process in a container of its own`, machines: containers(count), maxJumps, ...more }
 }
 
-/** A renews, by token and long after its lease, a lock that B in another container may take; B comes when A's guard is old. */
-export function apartHolder(): World {
+/** A renews (or commits), by token and long after its lease, a lock that B in another container may take; B comes when A's guard is old. */
+export function apartHolder(does: 'confirm' | 'commit' = 'confirm'): World {
   const stamp = stampOf(undefined, 200_000, { id: lockIdOf(0), renews: false, ttlMs: 100_000 })
   const files = [lying(0, 200_000, stamp)]
-  const scripts: Script[] = [{ operations: [{ do: 'confirm' }] }, { operations: TAKING }]
-  return { ...world('free', [], ['pause'], { maxCrashes: 0 }), name: 'renewed by A, B in another container', files, scripts, machines: containers(2), maxJumps: 3, brisk: true, unreduced: true, beginning: 'AAAAAJAJAJ' }
+  const scripts: Script[] = [{ operations: [{ do: does }] }, { operations: TAKING }]
+  return { ...world('free', [], ['pause'], { maxCrashes: 0 }), name: `${does} by A, B in another container`, files, scripts, machines: containers(2), maxJumps: 3, brisk: true, unreduced: true, beginning: 'AAAAAJAJAJ' }
 }
 
 export { ALIVE_PID, DEAD_PID, elsewhere, FIRST_PID, guardOf, lockIdOf, lying, watching }

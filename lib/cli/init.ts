@@ -1,0 +1,178 @@
+import { fileURLToPath } from 'node:url'
+import { dirname, fs, join, LockError, machineError, quoted, relative, resolve, systemCode, workspace } from '../core/index.js'
+import { textOf, updateFile } from '../files/index.js'
+import { FOLDER, initWorkspace } from '../work/index.js'
+import { type Edit, marksOf, putBlock, updateBlock } from './block.js'
+import type { Command } from './command.js'
+import { addHooks } from './hooks.js'
+
+export const command: Command = {
+  usage: 'init [DIR] [options]',
+  about:
+    'Makes DIR (default: here) a workspace: .lockpact/, the files of memory/, marked sections in CONTRIBUTING.md, AGENTS.md and .gitignore, ' +
+    'hooks and a skill for Claude Code. What is there stays; only a section between its lockpact marks, and hooks that are missing, are ' +
+    'brought up to date. Can be run again. Prints what it did, and crontab lines for this folder.',
+  operands: [0, 1],
+  options: { 'dry-run': { about: 'only tell what it would do' } },
+  examples: ['lockpact init', 'lockpact init agents --dry-run', 'lockpact init --json'],
+
+  async run([given], values, io) {
+    const isDry = values['dry-run'] === true
+    const files: Step[] = []
+    let dir = given ?? process.env['LOCKPACT_DIR'] ?? '.'
+    try {
+      if (given === undefined) refuseNested()
+      const made = makeWorkspace(dir, isDry)
+      dir = made.dir
+      files.push({ path: `${FOLDER}/`, did: made.created ? 'created' : 'kept' })
+      for (const target of TARGETS) files.push(await bring(dir, target, isDry))
+      const crontab = crontabFor(dir)
+      io.print({ dir, dryRun: isDry, files, crontab, templates: TEMPLATES }, [table(files, isDry), nextSteps(dir, crontab)].join('\n\n'))
+      return 0
+    } catch (error) {
+      if (!io.json) io.print({}, table(files, isDry))
+      return io.fail(error, { dir, dryRun: isDry, files })
+    }
+  },
+}
+
+// Two jobs that use two workspaces do not coordinate at all.
+function refuseNested(): void {
+  if (process.env['LOCKPACT_DIR']) return
+  let above: string
+  try {
+    above = workspace()
+  } catch {
+    return
+  }
+  if (above === process.cwd()) return
+  throw new LockError('EINVAL', `this folder is in the workspace ${above}: lockpact init ${quoted(above)} brings that up to date; for one of its own: lockpact init .`)
+}
+
+function makeWorkspace(dir: string, isDry: boolean): { dir: string; created: boolean } {
+  if (!isDry) return initWorkspace(dir)
+  const folder = join(resolve(dir), FOLDER)
+  const found = fs.statSync(folder, { throwIfNoEntry: false })
+  if (found && !found.isDirectory()) throw new LockError('ENOTDIR', `${folder} is not a folder`, { file: folder })
+  return { dir: resolve(dir), created: !found }
+}
+
+// ---- files ----
+
+const TEMPLATES = fileURLToPath(new URL('../../templates/', import.meta.url))
+const template = (name: string) => fs.readFileSync(join(TEMPLATES, name), 'utf8')
+
+interface Target {
+  path: string
+  /** Undefined: there is no such file. */
+  edit(text: string | undefined): Edit
+}
+
+interface Step {
+  path: string
+  did: 'created' | 'updated' | 'kept' | 'left'
+  why?: string
+}
+
+const NOTES = ['README.md', 'contribution-queue.md', 'todo.md', 'heartbeat-log.md', 'heartbeat-prompt.md', 'agent-notes.md']
+const SKILL = 'skills/lockpact/SKILL.md'
+const SETTINGS = '.claude/settings.json'
+
+const TARGETS: Target[] = [
+  ...NOTES.map((name) => ({ path: `memory/${name}`, edit: (text: string | undefined) => (text === undefined ? { text: template(`memory/${name}`) } : {}) })),
+  { path: 'CONTRIBUTING.md', edit: (text) => putBlock(text, template('CONTRIBUTING.md'), marksOf('convention')) },
+  { path: 'AGENTS.md', edit: (text) => putBlock(text, template('AGENTS.md'), marksOf('agents')) },
+  { path: '.gitignore', edit: (text) => putBlock(text, template('gitignore'), { begin: '# lockpact', end: '# /lockpact' }) },
+  { path: SETTINGS, edit: (text) => addHooks(text, template('claude-settings.json')) },
+  { path: `.claude/${SKILL}`, edit: editSkill },
+]
+
+function editSkill(text: string | undefined): Edit {
+  const whole = template(SKILL)
+  const { begin, end } = marksOf('skill')
+  const body = whole.split(`${begin}\n`)[1]!.split(end)[0]!
+  return text === undefined ? { text: whole } : (updateBlock(text, body, { begin, end }) ?? {})
+}
+
+async function bring(dir: string, { path, edit }: Target, isDry: boolean): Promise<Step> {
+  const file = join(dir, path)
+  const before = read(file)
+  let wanted = edit(before)
+  let isNew = before === undefined
+  // Without taking its lock when there is nothing to change.
+  if (wanted.text !== undefined && !isDry)
+    await updateFile(
+      file,
+      (text, exists) => {
+        isNew = !exists
+        wanted = edit(exists ? text : undefined)
+        return wanted.text
+      },
+      { owner: 'lockpact init' },
+    )
+  const { text, left } = wanted
+  if (left !== undefined) return { path, did: 'left', why: left }
+  return { path, did: text === undefined ? 'kept' : isNew ? 'created' : 'updated' }
+}
+
+function read(file: string): string | undefined {
+  try {
+    return textOf(fs.readFileSync(file), file)
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined
+    throw machineError('read', { file }, error)
+  }
+}
+
+// ---- words ----
+
+function shown(name: string): string {
+  const path = relative(process.cwd(), join(TEMPLATES, name))
+  return path.startsWith('..') ? join(TEMPLATES, name) : path
+}
+
+function table(files: Step[], isDry: boolean): string {
+  const rows = files.map(({ path, did, why }) => `${did.padEnd(8)} ${path}${why === undefined ? '' : `: ${why}${path === SETTINGS ? `; add the hooks of ${shown('claude-settings.json')}` : ''}`}`)
+  return [...(isDry ? ['dry run, nothing is changed:'] : []), ...rows].join('\n')
+}
+
+function nextSteps(dir: string, crontab: string[]): string {
+  return [
+    ...(launcherFor(dir) === undefined ? [`lockpact is not installed in ${dir}: npm install it there first.`, ''] : []),
+    'Next: put work into memory/contribution-queue.md, look through memory/heartbeat-prompt.md, and add these lines by crontab -e',
+    `(what each word is for: ${shown('crontab')}):`,
+    '',
+    ...crontab,
+    '',
+    `For Hermes: ${shown('hermes-gate.sh')}. For Phantom: ${shown('phantom.md')}.`,
+  ].join('\n')
+}
+
+const LAUNCHER = 'node_modules/.bin/lockpact'
+
+/** How a crontab line in this folder starts lockpact; undefined: it is not installed. */
+function launcherFor(dir: string): string | undefined {
+  for (let folder = dir; ; folder = dirname(folder)) {
+    const path = join(folder, LAUNCHER)
+    if (fs.existsSync(path)) return folder === dir ? LAUNCHER : quoted(path)
+    if (folder === dirname(folder)) return foldersOf('lockpact').length > 0 ? 'lockpact' : undefined
+  }
+}
+
+/** The lines of the template for this folder and this machine. */
+function crontabFor(dir: string): string[] {
+  const lines = template('crontab').split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  const launcher = launcherFor(dir) ?? LAUNCHER
+  const tools = foldersOf('node', 'claude', ...(launcher === 'lockpact' ? [launcher] : []))
+  // To cron, % is the end of the line.
+  const escaped = (words: string) => words.replaceAll('%', '\\%')
+  const pathFor = (line: string) => `PATH=${[...new Set([...tools, ...line.slice('PATH='.length).split(':')])].join(':')}`
+  const jobFor = (line: string) => line.replace('"$HOME/project"', () => escaped(quoted(dir))).replace(LAUNCHER, () => escaped(launcher))
+  return lines.map((line) => (line.startsWith('PATH=') ? pathFor(line) : jobFor(line)))
+}
+
+/** Where a shell finds these commands, apart from what npx has put in front. */
+function foldersOf(...commands: string[]): string[] {
+  const folders = (process.env['PATH'] ?? '').split(':').filter((folder) => folder.startsWith('/') && !folder.includes('/node_modules/'))
+  return commands.flatMap((command) => folders.find((folder) => fs.existsSync(join(folder, command))) ?? [])
+}

@@ -1,0 +1,85 @@
+/*
+ * What `deep.ts` lets do: one world searched to its end, or a stretch of random walks.
+ */
+import * as protocol from '../../lib/core/protocol.js'
+import { type Action, Explorer, type World } from './explore.js'
+import { adopting, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, type JumpName, LONG, LYING, type LyingName, SCRIPTS, sharedToken, world } from './worlds.js'
+
+export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
+export interface Done {
+  lines: string[]
+  counts: Record<string, number>
+}
+
+const names = Object.keys(LYING) as LyingName[]
+// A server's clock alone by more than ten minutes is beyond what is promised.
+const jumps: JumpName[] = ['ttl', 'stepOn', 'late', 'ten', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn']
+const { simple, renewing, patient, working } = SCRIPTS
+
+const worlds: World[] = [
+  ...jumps.flatMap((jump) => [
+    // Two that died before and one that dies after it was late: more than MAX_GUARDS is made for.
+    ...names.map((name) => world(name, [simple, simple], [jump], { towers: name === 'dead lock, two dead guards' })),
+    world('free', [renewing, renewing], [jump]),
+    world('free', [LONG, FINAL], [jump]),
+    holderAndTaker(jump, { maxJumps: 2 }),
+    holderAndTaker(jump, { torn: true, maxCrashes: 1 }),
+    committing(jump, { maxJumps: 2 }),
+    sharedToken(jump),
+    breaking(jump),
+    adopting(jump),
+    ...[ALIVE_PID, DEAD_PID].map((pid) => binding(pid, jump, { maxJumps: 2 })),
+  ]),
+  ...names.map((name) => world(name, [patient, renewing], [])),
+  ...names.map((name) => apart(name, ['pause'])),
+  ...(['free', 'dead', 'expired'] as const).map((name) => world(name, [simple, simple, simple], [], { maxCrashes: 0 })),
+]
+
+function search(each: World, limit: number): Done {
+  const { states, steps, quiet, deepest, leftovers, complete, found } = new Explorer(protocol, each).explore(each.maxJumps > 0 ? limit : Infinity)
+  const how = [...each.jumps.map(({ name }) => name), `${each.maxJumps} jumps`, `${each.maxCrashes} crashes`, `${each.scripts.length} processes`].join(', ')
+  const line = `${each.name} (${how}): ${states} states, ${quiet} quiet, ${deepest} deep, at most ${leftovers} files left${complete ? '' : ', CUT SHORT'}`
+  return { lines: found ? [line, found.text] : [line], counts: { worlds: 1, 'cut short': complete ? 0 : 1, states, steps, violations: found ? 1 : 0 } }
+}
+
+/** Random schedules of four processes, with two crashes and three jumps. */
+function walk(limit: number, seed: number): Done {
+  let random = Math.imul(seed, 0x9e3779b1) >>> 0 || 1
+  const pick = (count: number) => {
+    random ^= random << 13
+    random ^= random >>> 17
+    random ^= random << 5
+    return (random >>> 0) % count
+  }
+  let steps = 0
+  let walks = 0
+  while (steps < limit) {
+    const four = [simple, renewing, patient, [simple, working, LONG, FINAL][pick(4)]!]
+    // More crashes and jumps than MAX_GUARDS is made for: a tower of guards that only a person removes may be left.
+    const each = world(names[pick(names.length)]!, four, [0, 0, 0].map(() => jumps[pick(jumps.length)]!), { maxJumps: 3, maxCrashes: 2, towers: true })
+    const explorer = new Explorer(protocol, each)
+    // A thousand walks share what was run.
+    for (let times = 0; times < 1_000 && steps < limit; times++, walks++) {
+      let state = explorer.begin()
+      const schedule: Action[] = []
+      for (;;) {
+        // Jumps and crashes are rare, else nobody gets anywhere.
+        let actions = pick(30) > 0 ? explorer.moves(state).filter(({ kind }) => kind !== 'crash') : []
+        if (actions.length === 0) actions = explorer.actions(state)
+        if (actions.length === 0) break
+        const action = actions[pick(actions.length)]!
+        schedule.push(action)
+        steps++
+        state = explorer.apply(state, action)
+        const wrong = explorer.check(state) ?? (explorer.isQuiet(state) ? explorer.checkQuiet(state) : undefined)
+        if (wrong !== undefined) return { lines: [explorer.print(schedule, wrong)], counts: { walks, steps, violations: 1 } }
+      }
+    }
+  }
+  return { lines: [], counts: { walks, steps, violations: 0 } }
+}
+
+process.on('message', (task: Task) => {
+  const isThere = 'search' in task ? task.search < worlds.length : task.steps > 0
+  process.send!(!isThere ? null : 'search' in task ? search(worlds[task.search]!, task.limit) : walk(task.steps, task.seed + task.walk))
+})
