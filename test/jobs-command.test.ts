@@ -107,7 +107,7 @@ describe('the roster', () => {
     [['due', 'known'], 64, 'jobs run JOB runs one'],
     [['due', '--run', '--every', '1ms'], 64, '--every must be at least'],
     [['frobnicate'], 64, 'jobs has no "frobnicate"'],
-  ])('%.80j', async (args, code, message) => {
+  ])('%j', async (args, code, message) => {
     const { dir, jobs, add } = workspace()
     await add({ name: 'known', task: 't' })
     const child = jobs(...args)
@@ -173,6 +173,17 @@ describe('a run', () => {
     expect(await jobs('add', 'job', '--every', '1h', '--task', 't', ...options, '--', 'sh', '-c', script).ended).toEqual(ok)
     expect(await jobs('run', 'job').ended).toEqual({ code, signal: null })
     expect(job('job')).toMatchObject({ ...expected, runCount: 1, running: null })
+  })
+
+  test.each([
+    ['"$NODE" "$LOCKPACT" done --note shipped', 'done'],
+    ['true', 'free'],
+  ])('explicit: after %s its slot is %s', async (script, state) => {
+    const { dir, jobs, add } = workspace()
+    await add({ name: 'job', task: 't', command: `NODE=${process.execPath} LOCKPACT=${commandPath}; ${script}`, slot: { key: 's' } })
+    const child = jobs('run', 'job', '--done', 'explicit')
+    expect(await child.ended, child.err()).toEqual(ok)
+    expect(listSlots({ dir })).toMatchObject([{ state }])
   })
 
   test('a prompt file that has vanished is a recorded failure, and nothing is started', async () => {

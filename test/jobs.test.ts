@@ -254,7 +254,7 @@ describe('bad input', () => {
     [{ ...good, runCount: 3 }, '"runCount" is not for an author to say'],
     [{ ...good, colour: 'red' }, '"colour" is not for an author to say'],
     ['job', 'a job must be an object'],
-  ])('%.100j', async (job, message) => {
+  ])('%j', async (job, message) => {
     const { dir } = workspace()
     await expect(createJob(job as never, { dir })).rejects.toEqual(refused(message))
     expect(listJobs({ dir })).toEqual([])

@@ -1,4 +1,4 @@
-import { dirname, fs, isLockError, join, LockError, toMs } from '../core/index.js'
+import { dirname, fs, isLockError, join, LockError, machineError, toMs } from '../core/index.js'
 import { hashOf } from '../files/index.js'
 import { type Begun, beginDue, beginRun, extendRun, type Job, record, type Run, taskOf } from '../jobs/index.js'
 import { FOLDER } from '../work/index.js'
@@ -37,6 +37,8 @@ export async function fireDue(firing: Firing, atOnce: number, everyMs: number | 
   const fired = new Set<string>()
   const counts = { ok: 0, error: 0, skipped: 0 }
   const stop = stopSignal()
+  // Each run passes signals on.
+  process.setMaxListeners(0)
   let complaint: string | undefined
 
   const start = (begun: Begun) => {
@@ -90,9 +92,9 @@ async function fire({ job, token }: Begun, firing: Firing): Promise<{ run: Run; 
     taskSha256 = task === undefined ? undefined : hashOf(task)
     outcome = await performJob(job, task, token, firing)
   } catch (error) {
-    if (!isLockError(error)) throw error
-    io.say(`${job.name}: ${error.message}`)
-    outcome = { status: error.code === 'EINVAL' ? EXIT.badData : EXIT.cannotCreate, how: 'failed', note: error.message }
+    const { code, message } = machineError('run', { file: root }, error) as LockError
+    io.say(`${job.name}: ${message}`)
+    outcome = { status: code === 'EINVAL' ? EXIT.badData : EXIT.cannotCreate, how: 'failed', note: message }
   }
   const { status, how, note } = outcome
   const isOk = how === 'exited' && status === 0

@@ -255,6 +255,8 @@ export function taskOf({ task, taskSource }: Job, root: string): string | undefi
   if (taskSource === undefined) return task
   const path = resolve(root, taskSource)
   try {
+    // A FIFO would be waited for.
+    if (!fs.statSync(path).isFile()) throw new LockError('EINVAL', `${path} is not a file`, { file: path })
     const bytes = fs.readFileSync(path)
     if (bytes.length > MAX_SOURCE_BYTES) throw new LockError('EINVAL', `${path} has ${bytes.length} bytes; a prompt has at most ${MAX_SOURCE_BYTES}`, { file: path })
     return textOf(bytes, path)
