@@ -322,6 +322,7 @@ describe('due', () => {
     await add({ name: 'job', schedule: { kind: 'every', every: '1s' }, task: 't', command: 'echo >> log' })
     const runs = () => (existsSync(file('log')) ? readFileSync(file('log'), 'utf8').length : 0)
     const daemon = jobs('due', '--run', '--every', '100ms')
+    const idle = jobs('due', '--run', '--every', '1h')
     await until(() => runs() > 0)
     await until(() => showJobIdle(path))
     const sound = readFileSync(path, 'utf8')
@@ -335,6 +336,9 @@ describe('due', () => {
     await until(() => runs() > before)
     daemon.process.kill('SIGTERM')
     expect(await daemon.ended, daemon.err()).toEqual({ code: 143, signal: null })
+    // It does not sleep to the end.
+    idle.process.kill('SIGTERM')
+    expect(await idle.ended).toEqual({ code: 143, signal: null })
   })
 
   const showJobIdle = (path: string) => readFileSync(path, 'utf8').includes('"running":null')

@@ -43,11 +43,11 @@ export async function fireDue(firing: Firing, atOnce: number, everyMs: number | 
 
   const start = (begun: Begun) => {
     fired.add(begun.job.id)
-    const going1: Promise<void> = fire(begun, firing).then(({ run }) => {
-      counts[run.status]++
-      going.delete(going1)
+    const run = fire(begun, firing).then(({ run: { status } }) => {
+      counts[status]++
+      going.delete(run)
     })
-    going.add(going1)
+    going.add(run)
   }
   const fill = async () => {
     while (going.size < atOnce && stop.signal === undefined) {
@@ -68,7 +68,12 @@ export async function fireDue(firing: Firing, atOnce: number, everyMs: number | 
       if (stop.signal !== undefined || everyMs === undefined) {
         if (going.size === 0) break
         await Promise.race(going)
-      } else await Promise.race([stop.came, sleep(everyMs), ...(going.size >= atOnce ? going : [])])
+      } else {
+        let timer: NodeJS.Timeout | undefined
+        const tick = new Promise<void>((resolve) => (timer = setTimeout(resolve, everyMs)))
+        await Promise.race([stop.came, tick, ...(going.size >= atOnce ? going : [])])
+        clearTimeout(timer)
+      }
     }
   } finally {
     stop.off()

@@ -35,8 +35,8 @@ const POLL_MS = 20
 
 // The pid stays the same through exec, and so does the start time. 125: the wrapper has gone before the start.
 const STARTING_LINE = 'read -r go <&3 || exit 125; exec 3<&-; exec "$@"'
-// A wrapper that is stopped renews nothing: its group must not go on alone. When it goes on, it confirms that it still has everything, and
-// lets the group go on. (What it says to a group that is stopped too late is undone.)
+// A wrapper that is stopped renews nothing, so its group must not go on alone; when it goes on, it confirms that it still has everything,
+// and lets the group go on. A stop that came too late, after that, is undone.
 // The group may be stopped, then it has to go on in order to end.
 const WATCHDOG = `stopped() {
   if [ -r "/proc/$1/status" ]; then while read -r key state rest; do [ "$key" = State: ] && break; done <"/proc/$1/status"
@@ -48,7 +48,7 @@ while sleep 1 && kill -s 0 "$2"; do
   kill -s STOP -- "-$1"
   stopped "$2" || kill -s CONT -- "-$1"
 done &
-read -r bye && kill "$!" && exit
+read -r bye && { kill "$!"; exit; }
 kill "$!"
 kill -s TERM -- "-$1"; kill -s CONT -- "-$1"
 for i in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; sleep ${GRACE_MS / 10_000}; done

@@ -117,6 +117,7 @@ class Candidacy implements Election {
     }
     const abort = () => this.#over.abort()
     signal?.addEventListener('abort', abort, { once: true })
+    if (signal?.aborted) abort()
     this.#ended = this.#stand(first).finally(() => signal?.removeEventListener('abort', abort))
   }
 
@@ -143,7 +144,8 @@ class Candidacy implements Election {
     try {
       return await acquireLock(this.#file, this.#lockOptions({ wait: Infinity, signal: this.#over.signal, token }))
     } catch (error) {
-      if (this.#over.signal.aborted || !isLockError(error)) return undefined
+      if (this.#over.signal.aborted) return undefined
+      if (!isLockError(error)) throw error
       quietly(() => this.#options.onError?.(error))
       await pause(LOOK_MS, this.#over.signal)
       return undefined
