@@ -13,6 +13,8 @@ const common = {
   bundle: true,
   // Its readers have the sources and the docstrings; the package stays small.
   minify: true,
+  // Of an uncaught error, Node prints the whole line.
+  lineLimit: 120,
   platform: 'node',
   format: 'esm',
   target: 'node20.19',

@@ -37,13 +37,25 @@ test('--ttl none lasts until it is released, --wait forever until it is free', a
   expect((await waiting.ended).code).toBe(0)
 })
 
+test('status shows first what somebody may have to look at, and what to do about it', async () => {
+  const folder = tempFolder()
+  await startNode(`await acquireLock('z.md', { owner: 'gone' }); process.kill(process.pid, 'SIGKILL')`, { cwd: folder }).ended
+  run(folder, 'acquire', 'a.md', '--owner', 'hourly')
+  writeFileSync(join(folder, 'yarn.lock'), '# yarn\n')
+  const rows = run(folder, 'status').stdout.trim().split('\n')
+  expect(rows[0]).toMatch(/^STATE +VERDICT +LOCK FILE +OWNER +SINCE +LEFT +REASON +NEXT$/)
+  expect(rows[1]).toMatch(/^stale +dead +z\.md\.lock +gone .* free for the next; or lockpact sweep \.$/)
+  expect(rows[2]).toMatch(/^held +foreign +yarn\.lock .* if left over: lockpact break yarn --reason "…"$/)
+  expect(rows[3]).toMatch(/^held +out-of-sight +a\.md\.lock +hourly .* -$/)
+})
+
 test('a dead holder is named by acquire, and status says what to do', async () => {
   const folder = tempFolder()
   await startNode(`await acquireLock('queue.md', { owner: 'hourly' }); process.kill(process.pid, 'SIGKILL')`, { cwd: folder }).ended
   const status = run(folder, 'status')
   expect(status.status).toBe(0)
   expect(status.stdout).toMatch(/\nstale +dead /)
-  expect(status.stderr).toContain('lockpact sweep')
+  expect(status.stdout).toMatch(/ free for the next; or lockpact sweep \.\n/)
   expect(run(folder, 'acquire', 'queue.md').stderr).toMatch(/recovered from "?hourly"? .*half done/)
 })
 

@@ -1,18 +1,18 @@
 /*
  * `lockpact run` on real processes: what it holds, how it ends, and what is left when anybody is killed.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { acquireLock, breakLock, inspectLock } from 'lockpact'
 import { declareWrites, gate, initWorkspace, listIntents, listSlots, readEvents } from 'lockpact/work'
 import { describe, expect, test } from 'vitest'
-import { type Child, commandPath, sleep, start, tempFolder, until } from './support.js'
+import { fillBlocks, remount, smallDisk } from './disk.js'
+import { type Child, commandPath, projectFolder, sleep, start, tempFolder, until } from './support.js'
 
 const SHELL = ['sh', '-c']
 
 /** A workspace, and `lockpact run` in it. */
-function workspace() {
-  const dir = tempFolder()
+function workspace(dir = tempFolder()) {
   initWorkspace(dir)
   const run = (...args: string[]) => start([process.execPath, commandPath, 'run', ...args], { cwd: dir, env: { CLAUDE_CODE_SESSION_ID: '' } })
   const file = (name: string) => join(dir, name)
@@ -318,6 +318,67 @@ test('wrappers killed at any moment: never two commands at once, and the next on
   const log = readFileSync(file('log'), 'utf8').trim().split('\n')
   console.log(`run: ${kills} wrappers killed, ${log.filter((line) => line === 'start').length} commands started, ${log.filter((line) => line === 'end').length} ended, none beside another`)
   expect(kills).toBeGreaterThan(5)
+})
+
+describe('a failing disk', () => {
+  test('full: nothing is started, and nothing is left', async (context) => {
+    const { dir, run, file } = workspace(smallDisk(context))
+    const filler = fillBlocks(dir)
+    const child = run('--slot', 's', '--lock', 'q', '--', 'touch', '/tmp/never-touched')
+    expect(await child.ended).toEqual({ code: 73, signal: null })
+    expect(child.err()).toContain('the disk is full (ENOSPC)')
+    rmSync(filler)
+    expect(lockFiles(dir)).toEqual([])
+    expect(await run('--slot', 's', '--lock', 'q', '--', 'touch', file('started')).ended).toEqual({ code: 0, signal: null })
+  })
+
+  test('full while it runs: what was done cannot be recorded, which is said, and the slot is open again', async (context) => {
+    const { dir, run, slot } = workspace(smallDisk(context))
+    const child = run('--slot', 's', '--lock', 'q', '--', ...SHELL, 'echo started; read -r go')
+    await child.line()
+    const filler = fillBlocks(dir)
+    child.process.stdin!.end('go\n')
+    expect(await child.ended, child.err()).toEqual({ code: 73, signal: null })
+    expect(child.err()).toContain('the disk is full (ENOSPC)')
+    rmSync(filler)
+    expect(slot('s')).toMatchObject({ state: 'stale', why: 'dead' })
+    expect(await run('--slot', 's', '--lock', 'q', '--', 'true').ended).toEqual({ code: 0, signal: null })
+    expect(lockFiles(dir)).toEqual([])
+  })
+
+  test('read-only: a clear refusal', async (context) => {
+    const { dir, run } = workspace(smallDisk(context))
+    remount(dir, 'ro')
+    const child = run('--slot', 's', '--', 'true')
+    expect(await child.ended).toEqual({ code: 73, signal: null })
+    expect(child.err()).toContain('the file system is read-only')
+  })
+})
+
+test('the first three hours of the fires, in compressed time: no duplicate, and no legitimate fire lost', { timeout: 90_000 }, async () => {
+  const { dir, run, file } = workspace()
+  const MINUTE = 100
+  const fires = readFileSync(join(projectFolder, 'test/demo/fires.csv'), 'utf8').trim().split('\n').slice(1).map((line) => line.split(',')).filter(([minute]) => Number(minute) <= 180)
+  const started = performance.now()
+  const skips: number[] = []
+  // What stalls this test must not shorten the pauses between the fires.
+  let late = 0
+  for (const [minute, job, without] of fires as [string, string, string][]) {
+    const wait = Number(minute) * MINUTE + late - (performance.now() - started)
+    if (wait > 0) await sleep(wait)
+    const rule = job === 'hourly' ? ['--cooldown', `${15 * MINUTE}ms`] : []
+    const begun = performance.now()
+    const child = run('--slot', 'heartbeat', '--owner', job, ...rule, '-q', '--', ...SHELL, `echo ${minute} >> shipped`)
+    const { code } = await child.ended
+    if (code === 75) skips.push(performance.now() - begun)
+    else late += performance.now() - begun
+    expect([minute, job, code]).toEqual([minute, job, without === 'shipped' ? 0 : 75])
+  }
+  const shipped = readFileSync(file('shipped'), 'utf8').trim().split('\n')
+  expect(shipped).toEqual(fires.filter(([, , without]) => without === 'shipped').map(([minute]) => minute))
+  expect(readEvents(dir).filter(({ type, by }) => type === 'skipped' && by === 'hourly')).toHaveLength(3)
+  skips.sort((a, b) => a - b)
+  console.log(`fires through lockpact run: ${fires.length}, shipped ${shipped.length}, skipped ${skips.length}; a skip as a whole process took ${Math.round(skips[skips.length >> 1]!)} ms (median), in place of 30 to 60 s`)
 })
 
 describe('bad input', () => {

@@ -39,7 +39,7 @@ export interface Command {
 export const COMMON: Record<string, Option> = {
   dir: { value: 'DIR', about: 'the workspace (default: LOCKPACT_DIR, else the nearest folder upwards that has a .lockpact)' },
   json: { about: 'print one JSON object on stdout' },
-  quiet: { short: 'q', about: 'no words on stderr' },
+  quiet: { short: 'q', about: 'no words on stderr, unless something is wrong' },
   'conflict-exit-code': { value: 'N', about: 'exit status when somebody else has it (default 75)' },
   help: { short: 'h', about: 'show this' },
 }
@@ -105,7 +105,8 @@ export class Io {
     if (code === 'ELOCKED' || code === 'ESTALE') return this.refuse(facts, message)
     if (this.emit === 'tool') return this.#failTool(code, message, object)
     if (this.json) writeOut(`${JSON.stringify(facts)}\n`)
-    this.#complain(message)
+    // Also with -q: a crontab that is set up wrongly would be silent for ever.
+    writeErr(`lockpact: ${plain(message)}\n`)
     return statusOf(error)
   }
 

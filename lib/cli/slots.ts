@@ -54,16 +54,19 @@ export const slots: Command = {
 
 function table(found: SlotState[]): string {
   if (found.length === 0) return ''
-  const rows = found.map(({ key, state, running, failures, last }) => [
+  const rows = found.toSorted((a, b) => RANK.indexOf(a.state) - RANK.indexOf(b.state)).map(({ key, state, why, running, failures, last }) => [
     state,
     plain(key),
     plain((running ?? last)?.slot ?? '-'),
     plain((running ?? last)?.by ?? '-'),
     agoOf(running ? running.since : last?.at),
     String(failures),
-    plain(running ? `until ${running.until}` : (last?.note ?? '')),
+    plain(why ? `${why === 'dead' ? 'its process is dead' : 'its time is over'}: open for the next who asks` : running ? `until ${running.until}` : (last?.note ?? '')),
   ])
   return columns([['STATE', 'KEY', 'SLOT', 'BY', 'SINCE', 'FAILED', 'NOTE'], ...rows]).join('\n')
 }
+
+// What somebody may have to look at comes first.
+const RANK: SlotState['state'][] = ['stale', 'failed', 'lost', 'running', 'done', 'free']
 
 const agoOf = (at: string | undefined) => (at === undefined ? '-' : `${forPeople(Math.max(0, Date.now() - Date.parse(at)))} ago`)

@@ -1,4 +1,5 @@
 import {
+  dirname,
   forPeople,
   fs,
   type Inspection,
@@ -7,6 +8,7 @@ import {
   LOCK_FILE,
   lockFilesBelow,
   plain,
+  quoted,
   relative,
   resolve,
 } from '../core/index.js'
@@ -24,11 +26,10 @@ export const command: Command = {
   async run(paths, _values, io) {
     const scope = paths.length === 0 ? ['.'] : paths
     const found = (await Promise.all(scope.map(look))).flat()
-    const locks = found.filter(({ state }) => state !== 'free').map(row)
+    const locks = found.filter(({ state }) => state !== 'free').map(row).sort((a, b) => rank(a) - rank(b))
     io.print({ locks, scope: scope.map((path) => (path.startsWith('name:') ? path : resolve(path))) }, table(locks))
     const missing = scope.filter((path) => !path.startsWith('name:') && !fs.existsSync(path))
     if (locks.length === 0) io.say(`no locks${missing.length === 0 ? '' : `; there is no ${missing.join(', ')} either`}`)
-    if (locks.some(({ state }) => state === 'stale')) io.say('whoever wants a stale one gets it; lockpact sweep removes them')
     return 0
   },
 }
@@ -56,19 +57,34 @@ function row({ file, lockFile, state, verdict, stamp, remainingMs }: Inspection)
   }
 }
 
-function table(locks: ReturnType<typeof row>[]): string {
+type Row = ReturnType<typeof row>
+
+// What somebody may have to look at comes first.
+const rank = ({ state, verdict }: Row) => (state === 'stale' ? 0 : verdict === 'alive' || verdict === 'out-of-sight' ? 2 : 1)
+
+// What to do about a row; '' where there is nothing to do but to wait.
+function next({ state, verdict, file, lockFile }: Row): string {
+  if (state === 'stale') return `free for the next; or lockpact sweep ${quoted(shortest(dirname(lockFile)) || '.')}`
+  if (verdict === 'silent') return 'hangs? free for who waits 6 s'
+  if (verdict === 'unstamped') return 'free for who waits 6 s'
+  if (verdict === 'foreign' || verdict === 'guarded') return `if left over: lockpact break ${quoted(shortest(file))} --reason "…"`
+  return ''
+}
+
+function table(locks: Row[]): string {
   if (locks.length === 0) return ''
   const now = Date.now()
-  const rows = locks.map(({ lockFile, state, verdict, owner, reason, since, remainingMs }) => [
-    state,
-    verdict ?? '',
-    plain(shortest(lockFile)),
-    plain(owner ?? '-'),
-    since === null || Number.isNaN(Date.parse(since)) ? '-' : `${forPeople(Math.max(0, now - Date.parse(since)))} ago`,
-    remainingMs === null ? '-' : forPeople(remainingMs),
-    plain(reason ?? ''),
+  const rows = locks.map((each) => [
+    each.state,
+    each.verdict ?? '',
+    plain(shortest(each.lockFile)),
+    plain(each.owner ?? '-'),
+    each.since === null || Number.isNaN(Date.parse(each.since)) ? '-' : `${forPeople(Math.max(0, now - Date.parse(each.since)))} ago`,
+    each.remainingMs === null ? '-' : forPeople(each.remainingMs),
+    plain(each.reason ?? '-'),
+    next(each),
   ])
-  return columns([['STATE', 'VERDICT', 'LOCK FILE', 'OWNER', 'SINCE', 'LEFT', 'REASON'], ...rows]).join('\n')
+  return columns([['STATE', 'VERDICT', 'LOCK FILE', 'OWNER', 'SINCE', 'LEFT', 'REASON', 'NEXT'], ...rows]).join('\n')
 }
 
 // Seen from the working folder, where that is shorter.

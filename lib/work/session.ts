@@ -1,4 +1,4 @@
-import { crypto, fs, idOf, inspectLock, type Inspection, join } from '../core/index.js'
+import { crypto, fs, idOf, inspectLock, type Inspection, join, LOCK_FILE, sweepOne } from '../core/index.js'
 import { changeDocument, FOLDER, type Kind, readDocument } from './workspace.js'
 
 /*
@@ -31,9 +31,21 @@ export function recall(root: string | undefined, session = sessionOf()): Remembe
 /** Remembers what a token is for, or until when it is good now. */
 export async function remember(root: string | undefined, entry: Remembered, session = sessionOf()): Promise<void> {
   if (root === undefined || session === undefined) return
-  fs.mkdirSync(join(root, FOLDER, 'sessions'), { recursive: true, mode: 0o700 })
+  const folder = join(root, FOLDER, 'sessions')
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (!fs.existsSync(join(root, FOLDER, `${kindOf(session).file}.json`))) clearAway(folder)
   const isFresh = ({ until }: Remembered) => until === null || Date.parse(until) > Date.now() - FORGOTTEN_AFTER_MS
   await changeDocument(root, kindOf(session), (entries) => [...entries.filter((each) => isFresh(each) && each.token !== entry.token), entry])
+}
+
+// A session that was killed forgets nothing by itself.
+function clearAway(folder: string): void {
+  for (const name of fs.readdirSync(folder)) {
+    const path = join(folder, name)
+    const age = Date.now() - (fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity)
+    if (LOCK_FILE.test(name)) sweepOne(path)
+    else if (age > GONE_AFTER_MS) fs.rmSync(path, { force: true })
+  }
 }
 
 /** Forgets what this token was for. */
@@ -58,6 +70,8 @@ export function ownLock(root: string | undefined, resource: string, options: { l
 
 // An expired lease that nobody took is still ours.
 const FORGOTTEN_AFTER_MS = 86_400_000
+/** A session that has not taken anything for so long has come to its end. */
+const GONE_AFTER_MS = 7 * FORGOTTEN_AFTER_MS
 
 function kindOf(session: string): Kind<Remembered> & { file: string } {
   const name = /^\w[\w.-]{0,63}$/.test(session) ? session : crypto().createHash('sha256').update(session).digest('hex').slice(0, 32)
