@@ -6,8 +6,8 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { buildSync } from 'esbuild'
 
-const PUBLIC = ['index', 'files', 'work']
-const LAYERS = ['core', 'files', 'work', 'mcp']
+const PUBLIC = ['index', 'files', 'work', 'jobs']
+const LAYERS = ['core', 'files', 'work', 'jobs', 'mcp']
 
 const common = {
   bundle: true,

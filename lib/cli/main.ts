@@ -28,6 +28,10 @@ const GROUPS: Record<string, Record<string, Entry>> = {
     intents: { about: 'who has declared what', load: async () => (await import('./intents.js')).intents },
     withdraw: { about: 'end what a task has declared', load: async () => (await import('./intents.js')).withdraw },
   },
+  jobs: {
+    lead: { about: 'of many, one runs its command; the others wait and follow', load: async () => (await import('./lead.js')).command },
+    jobs: { about: 'a roster of jobs: add, list, show, update, pause, run, due, …', load: async () => (await import('./jobs.js')).command },
+  },
   files: {
     take: { about: 'take the next open item of a Markdown queue', load: async () => (await import('./queue.js')).take },
     finish: { about: 'tick an item that was taken', load: async () => (await import('./queue.js')).finish },

@@ -38,18 +38,31 @@ export const command: Command = {
   notes: ['76 lost while running, 126/127 the command could not be started, 128+n ended by a signal,', "otherwise the command's own; a timeout is 75 (or --conflict-exit-code)"],
 
   async run(words, values, io) {
-    const plan = planOf(words, values)
-    const held = new Held(plan, io)
-    try {
-      const refusal = await held.take()
-      return refusal ?? (await held.work())
-    } finally {
-      await held.letGo()
-    }
+    return (await perform(planOf(words, values), io)).status
   },
 }
 
-interface Plan {
+/** How a run ended, or why it did not begin. */
+export interface Outcome {
+  /** The exit status of the command that performs it. */
+  status: number
+  /** `skipped`: somebody is at it, or has done it; `failed`: it could not begin. */
+  how: 'skipped' | 'failed' | Ending['how']
+  /** In words. */
+  note: string
+}
+
+/** Gates, declares, locks, runs the command, and gives all of it back. */
+export async function perform(plan: Plan, io: Io): Promise<Outcome> {
+  const held = new Held(plan, io)
+  try {
+    return (await held.take()) ?? (await held.work())
+  } finally {
+    await held.letGo()
+  }
+}
+
+export interface Plan {
   command: string[]
   root: string | undefined
   session: string
@@ -65,9 +78,14 @@ interface Plan {
   ttlMs: number
   timeoutMs: number
   owner: string
+  /** What else is held while it runs. */
+  also?: { what: string; bind(pid: number): Promise<void>; renew(): Promise<void> }
+  env?: NodeJS.ProcessEnv
+  /** A file that is the stdin of the command. */
+  input?: string | undefined
 }
 
-const DEFAULT_TTL_MS = 600_000
+export const DEFAULT_TTL_MS = 600_000
 
 function planOf(command: string[], values: Values): Plan {
   const slot = text(values, 'slot')
@@ -119,16 +137,17 @@ class Held {
 
   // ---- before the command ----
 
-  /** Takes all of it; the exit status when somebody is in the way. */
-  async take(): Promise<number | undefined> {
+  /** Takes all of it; what comes of it when somebody is in the way. */
+  async take(): Promise<Outcome | undefined> {
     const { slot, rule, root, owner, ttlMs, writes, locks } = this.#plan
     if (slot !== undefined) {
       const answer = await gate(slot, { ...rule, owner, ttl: ttlMs, pid: process.pid, dir: root })
       if (!answer.go) {
         const { go, ...facts } = answer
+        const note = skipWords(answer)
         this.#io.print({ go, ...facts }, '')
-        this.#io.say(skipWords(answer))
-        return this.#io.conflict
+        this.#io.say(note)
+        return { status: this.#io.conflict, how: 'skipped', note }
       }
       this.#slot = answer
       await this.#remember('slot', slot, answer.token, answer.expiresAt)
@@ -140,7 +159,8 @@ class Held {
     } catch (error) {
       if (!isLockError(error)) throw error
       if (root !== undefined && error.code === 'ELOCKED' && !('conflicts' in error)) logEvent(root, { type: 'refused', what: error.file ?? '', by: owner, against: error.holder?.owner ?? null, why: error.verdict ?? null })
-      return this.#io.fail(error, 'conflicts' in error ? { granted: false, task: this.#plan.task, conflicts: error.conflicts } : { held: false })
+      const status = this.#io.fail(error, 'conflicts' in error ? { granted: false, task: this.#plan.task, conflicts: error.conflicts } : { held: false })
+      return { status, how: error.code === 'ELOCKED' ? 'skipped' : 'failed', note: error.message }
     }
     return undefined
   }
@@ -168,17 +188,18 @@ class Held {
 
   // ---- while it runs ----
 
-  async work(): Promise<number> {
-    const { command, root, session, slot, timeoutMs, ttlMs } = this.#plan
-    const env = { ...process.env, LOCKPACT_SESSION: session, ...(root !== undefined && { LOCKPACT_DIR: root }), ...(slot !== undefined && { LOCKPACT_SLOT: slot }) }
+  async work(): Promise<Outcome> {
+    const { command, root, session, slot, timeoutMs, ttlMs, input } = this.#plan
+    const env = { ...process.env, ...this.#plan.env, LOCKPACT_SESSION: session, ...(root !== undefined && { LOCKPACT_DIR: root }), ...(slot !== undefined && { LOCKPACT_SLOT: slot }) }
     this.#timer = setInterval(() => void this.#renew().catch(() => {}), ttlMs / 3)
-    const ending = await supervise({ command, env, timeoutMs, lost: this.#lost.signal, bind: (pids) => this.#bind(pids), confirm: () => this.#confirm() })
+    const ending = await supervise({ command, env, input, timeoutMs, lost: this.#lost.signal, bind: (pids) => this.#bind(pids), confirm: () => this.#confirm() })
     clearInterval(this.#timer)
     return this.#settle(ending)
   }
 
   async #bind(pids: number[]): Promise<void> {
     for (const pid of pids) {
+      await this.#plan.also?.bind(pid)
       await this.#slot?.bind(pid)
       await this.#intent?.bind(pid)
       for (const lock of this.#locks) await lock.bind(pid)
@@ -187,15 +208,16 @@ class Held {
 
   // Locks renew themselves.
   async #renew(): Promise<void> {
-    const { ttlMs, task, slot } = this.#plan
+    const { ttlMs, task, slot, also } = this.#plan
     const isLate = performance.now() - this.#renewed > ttlMs
-    const attempt = async (held: { token: string; renew(): Promise<unknown> } | undefined, what: string) => {
-      if (!held || !this.#isRemembered(held.token)) return
+    const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string) => {
+      if (!held || (held.token !== undefined && !this.#isRemembered(held.token))) return
       await held.renew().catch(async (error: unknown) => {
         if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what)
         else if (isLate) throw error
       })
     }
+    if (also) await attempt({ renew: () => also.renew() }, also.what)
     await attempt(this.#slot, `the slot ${slot}`)
     await attempt(this.#intent, `what ${task} has declared`)
     this.#renewed = performance.now()
@@ -209,8 +231,8 @@ class Held {
   }
 
   // The command may have given back by itself what it was given.
-  async #onLoss(token: string, what: string): Promise<void> {
-    if (!this.#isRemembered(token) || this.#lost.signal.aborted) return
+  async #onLoss(token: string | undefined, what: string): Promise<void> {
+    if ((token !== undefined && !this.#isRemembered(token)) || this.#lost.signal.aborted) return
     this.#io.say(`${what} was lost; the command is being ended`)
     if (this.#plan.root !== undefined) logEvent(this.#plan.root, { type: 'lost', what, by: this.#plan.owner })
     this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
@@ -223,14 +245,17 @@ class Held {
 
   // ---- after it ----
 
-  async #settle(ended: Ending): Promise<number> {
-    const { slot, isExplicit } = this.#plan
+  async #settle(ended: Ending): Promise<Outcome> {
     // It may have been lost in the last second.
     const ending: Ending = ended.how === 'exited' && !(await this.#isStillHeld()) ? { how: 'lost' } : ended
     const [status, note] = this.#statusOf(ending)
     if (ending.how === 'timed out') this.#io.say(`the command ${note}`)
+    return { status: await this.#endSlot(status, ending.how === 'exited' && status === 0, note), how: ending.how, note }
+  }
+
+  async #endSlot(status: number, isDone: boolean, note: string): Promise<number> {
+    const { slot, isExplicit } = this.#plan
     if (slot === undefined || !this.#slot || !this.#isRemembered(this.#slot.token)) return status
-    const isDone = ending.how === 'exited' && status === 0
     const { token } = this.#slot
     const options = { dir: this.#plan.root, note: isDone ? undefined : note }
     try {

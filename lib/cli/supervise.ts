@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { fs } from '../core/index.js'
 
 /*
  * A command as the child of a wrapper that holds something for it.
  *
  *     wrapper --- pipe ---> child      waits at the starting line until everything is bound to it, then becomes the command (exec)
- *        \------- pipe ---> watchdog   when the wrapper vanishes without a word, ends the child's process group
+ *        \------- pipe ---> watchdog   when the wrapper vanishes without a word, ends the child's process group; stops it when the
+ *                                      wrapper is stopped
  *
  * What is held is bound to all three, so it is free only when the wrapper is gone, the child is gone, and the watchdog has seen to it
  * that the group is gone. A process that leaves the group (setsid) cannot be seen.
@@ -21,6 +23,8 @@ export interface Order {
   bind(pids: number[]): Promise<void>
   /** Called when the wrapper was stopped and goes on: rejects when something was lost meanwhile. */
   confirm(): Promise<void>
+  /** A file that is its stdin. Default: the wrapper's. */
+  input?: string | undefined
 }
 
 export type Ending = { how: 'exited'; code: number } | { how: 'signalled'; signal: NodeJS.Signals } | { how: 'timed out' } | { how: 'lost' }
@@ -31,8 +35,21 @@ const POLL_MS = 20
 
 // The pid stays the same through exec, and so does the start time. 125: the wrapper has gone before the start.
 const STARTING_LINE = 'read -r go <&3 || exit 125; exec 3<&-; exec "$@"'
+// A wrapper that is stopped renews nothing, so its group must not go on alone; when it goes on, it confirms that it still has everything,
+// and lets the group go on. A stop that came too late, after that, is undone.
 // The group may be stopped, then it has to go on in order to end.
-const WATCHDOG = `read -r bye && exit
+const WATCHDOG = `stopped() {
+  if [ -r "/proc/$1/status" ]; then while read -r key state rest; do [ "$key" = State: ] && break; done <"/proc/$1/status"
+  else state=$(ps -o state= -p "$1"); fi
+  case $state in T*) return 0;; *) return 1;; esac
+}
+while sleep 1 && kill -s 0 "$2"; do
+  stopped "$2" || continue
+  kill -s STOP -- "-$1"
+  stopped "$2" || kill -s CONT -- "-$1"
+done &
+read -r bye && { kill "$!"; exit; }
+kill "$!"
 kill -s TERM -- "-$1"; kill -s CONT -- "-$1"
 for i in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; sleep ${GRACE_MS / 10_000}; done
 kill -s KILL -- "-$1"`
@@ -63,15 +80,17 @@ class Group {
 
   constructor(order: Order) {
     this.#order = order
-    const { command, env } = order
+    const { command, env, input } = order
+    const stdin = input === undefined ? undefined : fs.openSync(input, 'r')
     // Groups of their own: a terminal's Ctrl-C comes to us, and we pass it on.
-    this.#child = spawn('/bin/sh', ['-c', STARTING_LINE, 'lockpact', ...command], { stdio: ['inherit', 'inherit', 'inherit', 'pipe'], detached: true, env })
+    this.#child = spawn('/bin/sh', ['-c', STARTING_LINE, 'lockpact', ...command], { stdio: [stdin ?? 'inherit', 'inherit', 'inherit', 'pipe'], detached: true, env })
+    if (stdin !== undefined) fs.closeSync(stdin)
     this.#exited = new Promise((resolve, reject) => {
       this.#child.once('error', reject)
       this.#child.once('exit', (code, signal) => resolve(signal ? { how: 'signalled', signal } : { how: 'exited', code: code! }))
     })
     this.#exited.catch(() => {})
-    this.#watchdog = spawn('/bin/sh', ['-c', WATCHDOG, 'lockpact', String(this.#child.pid)], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+    this.#watchdog = spawn('/bin/sh', ['-c', WATCHDOG, 'lockpact', String(this.#child.pid), String(process.pid)], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
     // A pipe whose reader is gone; what that means, the exit says.
     for (const pipe of [this.#watchdog.stdin, this.#child.stdio[3]]) pipe?.on('error', () => {})
     this.#watchdog.on('error', () => {})

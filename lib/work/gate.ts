@@ -234,6 +234,12 @@ function notRunning({ key, running, outcomes }: Slot, id: string): LockError {
 
 // ---- checks ----
 
+/** Throws `EINVAL` for what {@link gate} would not take. */
+export function checkRule(key: unknown, rule: GateOptions): void {
+  checkKey(key)
+  ruleOf(rule)
+}
+
 function ruleOf({ every, offset, cooldown, slot }: GateOptions): Rule {
   if (every !== undefined && slot !== undefined) throw new LockError('EINVAL', 'every makes the slots itself; give it, or slot')
   if (offset !== undefined && every === undefined) throw new LockError('EINVAL', 'offset moves the periods of every; give that too')

@@ -1,9 +1,10 @@
 /* The door of this room: what the layers above may use; the public names among these are in `lib/work.ts`. */
 export { type ConflictError, type DeclareOptions, declareWrites, type Intent, type IntentState, listIntents, renewWrites, withdrawWrites } from './declare.js'
-export { bindSlot, completeSlot, type EndOptions, failSlot, freeSlot, gate, type GateOptions, type Go, listSlots, renewSlot, type Skip, type SlotOptions, type SlotState } from './gate.js'
+export { bindSlot, checkRule, completeSlot, type EndOptions, failSlot, finite, freeSlot, gate, type GateOptions, type Go, listSlots, renewSlot, type Skip, type SlotOptions, type SlotState } from './gate.js'
 export type { Conflict, Policy } from './intents.js'
+export { beginLease, extendLease, isLease, isTime, type Lease, overBy } from './lease.js'
 export { type Counts, type Logged, type Report, type Span, summarize } from './report.js'
 export { endSession, forget, ownLock, recall, remember, type Remembered, sessionOf } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
 export { type Disturbed, whomDisturbs } from './writing.js'
-export { findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, logEvent, logLockEvent, nameIn, readEvents, type WorkEvent, type Workspace } from './workspace.js'
+export { changeDocument, findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, type Kind, logEvent, logLockEvent, nameIn, pathIn, readDocument, readEvents, type WorkEvent, type Workspace } from './workspace.js'

@@ -6,6 +6,7 @@ import { archiveOf, replaceFile, shift, textOf } from '../files/index.js'
  *
  *     slots.json, intents.json       documents: one line for each entry, a `rev` that counts their changes
  *     events.jsonl, events.1.jsonl   what happened; the newest last
+ *     jobs.json                      the same for jobs, which cannot be begun anew
  *     config.json                    a person's; only read
  *     locks/                         lock files of free names
  */
@@ -121,6 +122,8 @@ export interface Kind<E extends object> {
   /** Of a new file. Default: what the umask leaves. */
   mode?: number
   isEntry(value: object): boolean
+  /** Of what cannot be begun anew: it is on the disk when a change is over, and never moved aside; when it is damaged, this is thrown. */
+  damaged?(path: string, bytes: Buffer): LockError
   /** Never in there; for the type. */
   example?: E
 }
@@ -138,7 +141,9 @@ export function readDocument<E extends object>(root: string, kind: Kind<E>): E[]
     if (systemCode(error) === 'ENOENT') return []
     throw machineError('read', { file: path }, error)
   }
-  return parse(bytes, path, kind)?.entries ?? []
+  const document = parse(bytes, path, kind)
+  if (!document && kind.damaged) throw kind.damaged(path, bytes)
+  return document?.entries ?? []
 }
 
 /**
@@ -151,6 +156,7 @@ export async function changeDocument<E extends object>(root: string, kind: Kind<
     pathOf(root, kind),
     (bytes, path) => {
       const document = bytes === undefined ? NEW : parse(bytes, path, kind)
+      if (!document && kind.damaged) throw kind.damaged(path, bytes!)
       if (!document) moveAside(root, kind.name, path, bytes!)
       const before = (document ?? NEW) as Document<E>
       let after: E[] | undefined
@@ -162,7 +168,7 @@ export async function changeDocument<E extends object>(root: string, kind: Kind<
       // What was moved aside is replaced in any case.
       return after || !document ? format(before, after ?? [], kind) : undefined
     },
-    { ...WAITING, mode: kind.mode },
+    { ...WAITING, mode: kind.mode, fsync: kind.damaged !== undefined },
   )
   if (refusal !== undefined) throw refusal
 }
@@ -252,10 +258,11 @@ export interface WorkEvent {
    * | `broken` | broke whose lock |
    * | `held`, `waited` | had something, or waited for it, for longer than a second |
    * | `bypassed` | wrote in spite of the guard |
+   * | `job` | changed a job, or ran it: `why` says what |
    * | `damaged` | a document could not be parsed |
    */
-  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'waited' | 'bypassed' | 'damaged'
-  /** `slot:KEY`, a path, or the name of a document. */
+  type: 'skipped' | 'refused' | 'conflict' | 'queued' | 'warned' | 'recovered' | 'lost' | 'broken' | 'held' | 'waited' | 'bypassed' | 'job' | 'damaged'
+  /** `slot:KEY`, `job:ID`, a path, or the name of a document. */
   what: string
   by?: string | null
   against?: string | null
@@ -263,6 +270,8 @@ export interface WorkEvent {
   /** Milliseconds: waited, or held. */
   ms?: number
   until?: string | null
+  /** What its author changed of a job. */
+  changed?: Record<string, { before: unknown; after: unknown }>
 }
 
 const HELD_LONG_MS = 1_000
