@@ -76,7 +76,7 @@ export async function electionStorm(dir: string, ms: number): Promise<string> {
     const victim = (Math.random() < 0.7 && leader()) || sessions[Math.floor(Math.random() * SESSIONS)]!
     if (stopped.has(victim)) {
       // Let it sleep.
-    } else if (Math.random() < 0.6) {
+    } else if (Math.random() < 0.7) {
       appendFileSync(journal, `${JSON.stringify({ type: 'killed', pid: victim.pid, id: '', at: uptime(), what: '' })}\n`)
       victim.process.kill('SIGKILL')
       sessions[sessions.indexOf(victim)] = begin()
@@ -85,7 +85,7 @@ export async function electionStorm(dir: string, ms: number): Promise<string> {
       victim.process.kill('SIGSTOP')
       stops++
       // For a moment, beyond the TTL, or beyond the TTL and the watching.
-      const over = sleep([300, 1_500, 7_500][stops % 3]! + Math.random() * 500).then(() => {
+      const over = sleep([300, 1_500, 500, 7_500][stops % 4]! + Math.random() * 500).then(() => {
         victim.process.kill('SIGCONT')
         stopped.delete(victim)
       })
