@@ -75,6 +75,11 @@ export class Io {
     if (this.emit === 'exit') this.#complain(words)
   }
 
+  /** Something is wrong, also with `-q`: a crontab that is set up wrongly would be silent for ever. */
+  warn(words: string): void {
+    if (this.emit !== 'tool') writeErr(`lockpact: ${plain(words)}\n`)
+  }
+
   /** Somebody else has it, or it has been done. */
   refuse(object: object, words: string): number {
     switch (this.emit) {
@@ -105,8 +110,7 @@ export class Io {
     if (code === 'ELOCKED' || code === 'ESTALE') return this.refuse(facts, message)
     if (this.emit === 'tool') return this.#failTool(code, message, object)
     if (this.json) writeOut(`${JSON.stringify(facts)}\n`)
-    // Also with -q: a crontab that is set up wrongly would be silent for ever.
-    writeErr(`lockpact: ${plain(message)}\n`)
+    this.warn(message)
     return statusOf(error)
   }
 
@@ -209,12 +213,17 @@ export function parse(command: Command, args: string[]): { operands: string[]; v
   )
   const end = command.takesCommand ? args.indexOf('--') : -1
   const [own, rest] = end < 0 ? [args, []] : [args.slice(0, end), args.slice(end + 1)]
+  // `- [ ] an item` is a text, no option.
+  const texts = own.filter((arg) => /^-\s/.test(arg))
+  const hidden = own.map((arg) => (texts.includes(arg) ? `\0${texts.indexOf(arg)}` : arg))
   try {
-    const { positionals, values } = parseArgs({ args: own, options, allowPositionals: true, strict: true }) as { positionals: string[]; values: Values }
+    const { positionals: found, values } = parseArgs({ args: hidden, options, allowPositionals: true, strict: true }) as { positionals: string[]; values: Values }
+    const positionals = found.map((arg) => (arg.startsWith('\0') ? texts[Number(arg.slice(1))]! : arg))
     for (const [name, { list: isList }] of known) if (isList && values[name]) values[name] = list(values, name).flatMap(listed)
     return { operands: positionals, values, rest }
   } catch (error) {
-    throw usageError((error as Error).message.replaceAll('\n', ' '))
+    const [what] = (error as Error).message.split(/\.? To specify|\n/)
+    throw usageError(`${what}; see lockpact ${command.usage.split(' ')[0]} --help`)
   }
 }
 

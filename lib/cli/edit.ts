@@ -15,6 +15,7 @@ export const command: Command = {
   takesCommand: true,
   options: {
     'if-hash': { value: 'H', about: 'only when the old text has this SHA-256 (sha256sum FILE): that which you have read' },
+    empty: { about: 'let the new text be empty: else a command that prints nothing is taken for a mistake' },
     ...holdOptions,
   },
   examples: ["lockpact edit memory/roster.md -- sed 's/- \\[ \\] presence/- [x] presence/'", 'lockpact edit memory/notes.md --if-hash "$HASH" -- cat new-notes.md'],
@@ -28,6 +29,7 @@ export const command: Command = {
         file!,
         async (before) => {
           const after = await filter(name, args, before)
+          if (after === '' && before !== '' && values['empty'] !== true) throw new Failed(EXIT.badData, `${plain(name)} printed nothing (is that meant? --empty)`)
           isChanged = after !== before
           return isChanged ? after : undefined
         },

@@ -74,7 +74,7 @@ async function main(name: string | undefined, args: string[]): Promise<number> {
 async function start(command: Command, args: string[]): Promise<number> {
   let io = new Io(wantedBy(command, args))
   // What the library warns of are words, too.
-  process.removeAllListeners('warning').on('warning', ({ message }) => io.say(message))
+  process.removeAllListeners('warning').on('warning', ({ message }) => io.warn(message))
   try {
     const { operands, values, rest } = parse(command, args)
     if (values['help'] === true) {

@@ -24,7 +24,7 @@ export const take: Command = {
       const text = item.text.split('\n').map(plain).join('\n')
       const undo = () => returnItem(queue!, token, holdingOf(root, queue!, values))
       await printOr(undo, root, token, () => io.print({ item, token, until }, `${token}\n${text}`))
-      io.say(`yours until ${until}; then: lockpact finish ${quoted(queue!)}${withToken(root)} --result "…"`)
+      io.say(`yours until ${until}; then: lockpact finish ${quoted(queue!)}${withToken(root) && ` --token ${token}`} --result "…"`)
       return 0
     } catch (error) {
       return io.fail(error, { item: null })

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { type AcquireOptions, crypto, idOf, isLockError, type Lock, locate, LockError } from '../core/index.js'
-import { completeSlot, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, forget, freeSlot, gate, type GateOptions, type Go, type Intent, listSlots, logEvent, ownLock, recall, remember, sessionOf } from '../work/index.js'
+import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, forget, freeSlot, gate, type GateOptions, type Go, type Intent, listSlots, logEvent, ownLock, recall, remember, sessionOf } from '../work/index.js'
 import { type Command, duration, EXIT, type Io, list, text, usageError, type Values } from './command.js'
 import { skipWords } from './skip.js'
 import { type Ending, supervise } from './supervise.js'
@@ -11,8 +11,9 @@ export const command: Command = {
   about:
     'The answer for cron: asks the gate, declares what will be written, takes the locks, and only then starts the command; a skip is ' +
     'decided before there is a process. Renews while the command runs, passes signals on, and gives its exit status. When something is ' +
-    'lost, the time is over, or this wrapper is killed, the whole process group of the command is ended: SIGTERM, then SIGKILL after 5 s.',
-  operands: [1, Infinity],
+    'lost, the time is over, or this wrapper is killed, the whole process group of the command is ended: SIGTERM, then SIGKILL after 5 s. ' +
+    'stdout is the command’s: --json prints a refusal, and nothing else.',
+  operands: [0, Infinity],
   options: {
     slot: { value: 'KEY', about: 'ask the gate of this key: skip when somebody is at it, or (by the rule) has done it' },
     every: { value: 'TIME', about: 'the rule: once in each period of this length' },
@@ -88,6 +89,7 @@ export interface Plan {
 export const DEFAULT_TTL_MS = 600_000
 
 function planOf(command: string[], values: Values): Plan {
+  if (command.length === 0) throw usageError('the command is missing: lockpact run … -- CMD')
   const slot = text(values, 'slot')
   const [locks, writes] = [list(values, 'lock'), list(values, 'writes')]
   if (slot === undefined && locks.length === 0 && writes.length === 0) throw usageError('run needs something to hold: --slot KEY, --lock R or --writes P')
@@ -167,9 +169,14 @@ class Held {
 
   async #declare(): Promise<void> {
     const { task, writes, policy, wait, owner, ttlMs, root } = this.#plan
-    const intent = await declareWrites({ task, writes, policy, owner, ttl: ttlMs, pid: process.pid, dir: root, ...(wait !== undefined && { wait }), onConflict: (conflicts) => conflicts.forEach(({ path, task, owner }) => this.#io.say(`${path} is being written by ${task ?? owner ?? 'somebody'} as well`)) })
+    const intent = await declareWrites({ task, writes, policy, owner, ttl: ttlMs, pid: process.pid, dir: root, ...(wait !== undefined && { wait }), onConflict: (conflicts) => this.#tellOverlaps(conflicts) })
     this.#intent = intent
     await this.#remember('intent', task, intent.token, intent.expiresAt)
+  }
+
+  // A refusal says it itself.
+  #tellOverlaps(conflicts: Conflict[]): void {
+    if (this.#plan.policy === 'queue' || this.#plan.policy === 'warn') for (const { path, task, owner } of conflicts) this.#io.say(`${path} is being written by ${task ?? owner ?? 'somebody'} as well`)
   }
 
   async #lock(resource: string): Promise<void> {
@@ -233,7 +240,7 @@ class Held {
   // The command may have given back by itself what it was given.
   async #onLoss(token: string | undefined, what: string): Promise<void> {
     if ((token !== undefined && !this.#isRemembered(token)) || this.#lost.signal.aborted) return
-    this.#io.say(`${what} was lost; the command is being ended`)
+    this.#io.warn(`${what} was lost; the command is being ended`)
     if (this.#plan.root !== undefined) logEvent(this.#plan.root, { type: 'lost', what, by: this.#plan.owner })
     this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
   }
@@ -249,7 +256,7 @@ class Held {
     // It may have been lost in the last second.
     const ending: Ending = ended.how === 'exited' && !(await this.#isStillHeld()) ? { how: 'lost' } : ended
     const [status, note] = this.#statusOf(ending)
-    if (ending.how === 'timed out') this.#io.say(`the command ${note}`)
+    if (ending.how === 'timed out') this.#io.warn(`the command ${note}`)
     return { status: await this.#endSlot(status, ending.how === 'exited' && status === 0, note), how: ending.how, note }
   }
 
@@ -261,12 +268,13 @@ class Held {
     try {
       await (isDone ? (isExplicit ? freeSlot : completeSlot) : failSlot)(slot, token, options)
       this.#slot = undefined
+      if (isDone && isExplicit) this.#io.say('nothing was shipped: the command has not said lockpact done')
       return status
     } catch (error) {
       this.#slot = undefined
       // The command has said itself how it ended.
       if (this.#hasEnded(slot, token)) return status
-      this.#io.say((error as Error).message)
+      this.#io.warn((error as Error).message)
       return status !== 0 ? status : isLockError(error) && error.code === 'ENOTACQUIRED' ? EXIT.lost : EXIT.cannotCreate
     }
   }

@@ -45,8 +45,10 @@ export const withToken = (root: string | undefined) => (root !== undefined && se
 
 /** What is meant and its token: as given, else the newest that the session has in hand. `by`: the command that prints the token. */
 export function inHand(root: string | undefined, kind: Remembered['kind'], given: { name: string | undefined; token: string | undefined }, by: string): { name: string; token: string } {
-  const found = recall(root).findLast((each) => each.kind === kind && each.name === (given.name ?? each.name) && each.token === (given.token ?? each.token))
-  const { name = found?.name, token = found?.token } = given
+  // `take` prints more lines behind it.
+  const first = given.token?.split('\n')[0]
+  const found = recall(root).findLast((each) => each.kind === kind && each.name === (given.name ?? each.name) && each.token === (first ?? each.token))
+  const [name, token] = [given.name ?? found?.name, first ?? found?.token]
   if (name !== undefined && token !== undefined) return { name, token }
   const missing = token === undefined ? '--token is missing' : 'say which it is'
   throw usageError(`${missing}: ${by} printed it, and ${unknown(root, `no ${kind}${name === undefined ? '' : ` ${name}`} in hand`)}`)

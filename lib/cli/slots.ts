@@ -1,4 +1,4 @@
-import { forPeople, plain } from '../core/index.js'
+import { forPeople, LockError, plain, show } from '../core/index.js'
 import { completeSlot, type EndOptions, failSlot, findWorkspace, freeSlot, listSlots, type SlotState } from '../work/index.js'
 import { columns, type Command, text } from './command.js'
 import { ending, inHand } from './session.js'
@@ -20,7 +20,11 @@ const end = (name: string, about: string, outcome: Ending, call: (key: string, t
     try {
       const root = findWorkspace(undefined)
       const note = text(values, 'note')
-      const { name, token } = inHand(root, 'slot', { name: key, token: text(values, 'token') }, 'gate')
+      const given = text(values, 'token')
+      const record = listSlots().find((each) => each.key === key)
+      // Said a second time, inside one run.
+      if (given === undefined && record && !record.running) throw new LockError('ENOTACQUIRED', `nobody is at ${show(key)}: the last run ended as ${record.last?.outcome} at ${record.last?.at}`)
+      const { name, token } = inHand(root, 'slot', { name: key, token: given }, 'gate')
       key = name
       await ending(root, token, () => call(name, token, { note }))
       io.print({ ended: true, key, outcome, note: note ?? null }, '')
@@ -61,7 +65,7 @@ function table(found: SlotState[]): string {
     plain((running ?? last)?.by ?? '-'),
     agoOf(running ? running.since : last?.at),
     String(failures),
-    plain(why ? `${why === 'dead' ? 'its process is dead' : 'its time is over'}: open for the next who asks` : running ? `until ${running.until}` : (last?.note ?? '')),
+    plain(why ? `${why === 'dead' ? 'its process is dead' : 'its time is over'}: open for the next who asks` : running ? `${forPeople(Math.max(0, Date.parse(running.until) - Date.now()))} left` : (last?.note ?? '')),
   ])
   return columns([['STATE', 'KEY', 'SLOT', 'BY', 'SINCE', 'FAILED', 'NOTE'], ...rows]).join('\n')
 }

@@ -84,7 +84,9 @@ function table(locks: Row[]): string {
     plain(each.reason ?? '-'),
     next(each),
   ])
-  return columns([['STATE', 'VERDICT', 'LOCK FILE', 'OWNER', 'SINCE', 'LEFT', 'REASON', 'NEXT'], ...rows]).join('\n')
+  const head = ['STATE', 'VERDICT', 'LOCK FILE', 'OWNER', 'SINCE', 'LEFT', 'REASON', 'NEXT']
+  const isQuiet = rows.every((cells) => cells.at(-1) === '')
+  return columns([head, ...rows].map((cells) => (isQuiet ? cells.slice(0, -1) : cells))).join('\n')
 }
 
 // Seen from the working folder, where that is shorter.

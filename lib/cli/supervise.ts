@@ -34,7 +34,9 @@ const GRACE_MS = 5_000
 const POLL_MS = 20
 
 // The pid stays the same through exec, and so does the start time. 125: the wrapper has gone before the start.
-const STARTING_LINE = 'read -r go <&3 || exit 125; exec 3<&-; exec "$@"'
+const STARTING_LINE = `read -r go <&3 || exit 125; exec 3<&-
+command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || { echo "lockpact: there is no command $1" >&2; exit 127; }
+exec "$@"`
 // A wrapper that is stopped renews nothing, so its group must not go on alone; when it goes on, it confirms that it still has everything,
 // and lets the group go on. A stop that came too late, after that, is undone.
 // The group may be stopped, then it has to go on in order to end.

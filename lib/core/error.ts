@@ -44,20 +44,20 @@ export interface LockErrorFacts {
 export class LockError extends Error {
   override readonly name = 'LockError'
   readonly code: string
-  readonly file: string | undefined
-  readonly holder: Stamp | undefined
-  readonly verdict: Verdict | undefined
-  readonly retryAfterMs: number | undefined
+  // Only what is known: an uncaught error is printed with all that it has.
+  declare readonly file: string | undefined
+  declare readonly holder: Stamp | undefined
+  declare readonly verdict: Verdict | undefined
+  declare readonly retryAfterMs: number | undefined
 
-  constructor(code: string, message: string, facts: LockErrorFacts = {}) {
-    super(plain(message), facts.cause === undefined ? undefined : { cause: facts.cause })
+  constructor(code: string, message: string, { cause, ...facts }: LockErrorFacts = {}) {
+    super(plain(message), cause === undefined ? undefined : { cause })
     this.code = code
-    this.file = facts.file
-    this.holder = facts.holder
-    this.verdict = facts.verdict
-    this.retryAfterMs = facts.retryAfterMs
+    for (const [name, value] of Object.entries(facts)) if (value !== undefined) Object.assign(this, { [name]: value })
   }
 }
+// Minified, it would be printed under another name.
+Object.defineProperty(LockError, 'name', { value: 'LockError' })
 
 /**
  * Whether an error is a {@link LockError}, of this or of another copy of the package.

@@ -4,7 +4,7 @@ import { checkOptions, finite } from './gate.js'
 import { type Conflict, conflictsOf, type Intent as Entry, isCircle, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, isProcess, overBy, type Processes, processesOf, processHere, sharesProcess } from './lease.js'
 import { recall } from './session.js'
-import { asWorkErrors, changeDocument, findWorkspace, FOLDER, type Kind, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
+import { asWorkErrors, changeDocument, findWorkspace, FOLDER, type Kind, listDocument, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
 /** What a task is going to write, and what is to happen when others are at it. */
 export interface DeclareOptions {
@@ -318,10 +318,10 @@ export async function renewWrites(task: string, token: string, options: { pid?: 
   return (await extend(findWorkspace(dir), task, idOf(token), ...(pid === undefined ? [] : [pid]))).until
 }
 
-/** What is declared in a workspace, in the order of submission. */
+/** What is declared in a workspace, in the order of submission. Throws `EINVAL` (with `file`) when the document is damaged. */
 export function listIntents(options: { dir?: string | undefined } = {}): IntentState[] {
   checkOptions(options)
-  return readDocument(findWorkspace(options.dir), INTENTS).map((entry) => {
+  return listDocument(findWorkspace(options.dir), INTENTS).map((entry) => {
     const { task, writes, by, since, until, queued, overlaps, processes } = entry
     const why = overBy(entry)
     return { task, writes, owner: by, since, expiresAt: until, state: why ?? (queued ? 'queued' : 'active'), overlaps: overlaps ?? [], pids: (processes ?? []).map(({ pid }) => pid) }

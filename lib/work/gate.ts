@@ -2,7 +2,7 @@ import { checkLabels, type Duration, idOf, LockError, show, toMs } from '../core
 import { checkLine } from '../files/index.js'
 import { beginLease, extendLease, isLease, isTime, overBy } from './lease.js'
 import { ask, begin, finish, newSlot, type Outcome, type Recovered, type Refused, type Rule, type Running, type Slot } from './slot.js'
-import { changeDocument, findWorkspace, type Kind, logEvent, readDocument } from './workspace.js'
+import { changeDocument, findWorkspace, type Kind, listDocument, logEvent, readDocument } from './workspace.js'
 
 /** Where and by whom; the rule, if the caller has one. */
 export interface GateOptions {
@@ -156,10 +156,10 @@ export async function bindSlot(key: string, token: string, pid: number, options:
   await extend(key, token, options, (running) => extendLease(running, pid))
 }
 
-/** The slots of a workspace, as they are. */
+/** The slots of a workspace, as they are. Throws `EINVAL` (with `file`) when their document is damaged. */
 export function listSlots(options: SlotOptions = {}): SlotState[] {
   checkOptions(options)
-  return readDocument(findWorkspace(options.dir), SLOTS).map(({ key, running, failures, outcomes }) => {
+  return listDocument(findWorkspace(options.dir), SLOTS).map(({ key, running, failures, outcomes }) => {
     const why = running ? overBy(running) : undefined
     const last = outcomes[0] ?? null
     return { key, state: running ? (why ? 'stale' : 'running') : (last?.outcome ?? 'free'), why: why ?? null, running, failures, last, outcomes }

@@ -146,6 +146,12 @@ export function readDocument<E extends object>(root: string, kind: Kind<E>): E[]
   return document?.entries ?? []
 }
 
+/** The same for whoever wants to see them: a damaged document is an error, not an empty one. */
+export function listDocument<E extends object>(root: string, kind: Kind<E>): E[] {
+  const damaged = (file: string) => new LockError('EINVAL', `${file} is damaged: the next change moves it aside, and begins it anew`, { file })
+  return readDocument(root, { ...kind, damaged })
+}
+
 /**
  * Changes a document in one step: `decide` gives its new entries, or undefined to leave them. One that cannot be parsed is moved
  * aside and begun anew.
