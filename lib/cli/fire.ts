@@ -1,7 +1,7 @@
 import { dirname, fs, isLockError, join, LockError, machineError, toMs } from '../core/index.js'
 import { hashOf } from '../files/index.js'
 import { type Begun, beginDue, beginRun, extendRun, type Job, record, type Run, taskOf } from '../jobs/index.js'
-import { FOLDER } from '../work/index.js'
+import { FOLDER, sessionWithin } from '../work/index.js'
 import { EXIT, type Io } from './command.js'
 import { DEFAULT_TTL_MS, type Outcome, perform, type Plan } from './run.js'
 
@@ -121,8 +121,7 @@ async function performJob(job: Job, task: string | undefined, token: string, fir
     const plan: Plan = {
       command,
       root,
-      session: globalThis.crypto.randomUUID(),
-      isOwnSession: true,
+      session: sessionWithin(),
       slot: slot?.key,
       rule: { every: slot?.every, offset: slot?.offset, cooldown: slot?.cooldown },
       isExplicit,

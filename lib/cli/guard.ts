@@ -13,10 +13,11 @@ export const command: Command = {
   notes: ['2 stopped'],
 
   async run(_operands, _values, io) {
-    const call = callIn(fs.readFileSync(0, 'utf8'))
+    const call = callIn(await readInput())
     if (!call) return 0
     const { work, root } = await workspaceAt(call.cwd)
-    const paths = await writesOf(call)
+    // A line of a million parentheses.
+    const paths = await writesOf(call).catch(() => [])
     const session = process.env['LOCKPACT_SESSION'] || call.session || work.sessionOf()
     const disturbed = await work.whomDisturbs(root, paths, session)
     if (!disturbed) return 0
@@ -27,6 +28,18 @@ export const command: Command = {
     io.say(why)
     return 2
   },
+}
+
+async function readInput(): Promise<string> {
+  try {
+    return fs.readFileSync(0, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return ''
+    // A pipe that does not block.
+    let text = ''
+    for await (const chunk of process.stdin.setEncoding('utf8')) text += chunk as string
+    return text
+  }
 }
 
 interface Call {

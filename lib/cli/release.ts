@@ -1,4 +1,4 @@
-import { idOf, inspectLock, releaseLock } from '../core/index.js'
+import { describeHolder, idOf, inspectLock, inspectLockFile, releaseLock } from '../core/index.js'
 import { logLockEvent } from '../work/index.js'
 import { type Command, placeOf } from './command.js'
 import { ending, lockInHand, lockOptions, workspaceIfAny } from './session.js'
@@ -15,7 +15,9 @@ export const command: Command = {
     try {
       const root = workspaceIfAny()
       const { token, options } = lockInHand(root, resource!, values)
-      const { stamp } = inspectLock(resource!, options)
+      const { stamp, lockFile } = inspectLock(resource!, options)
+      const inner = inspectLockFile(`${lockFile}.inner`)
+      if (inner.state === 'held') return io.refuse({ released: false, holder: inner.stamp ?? null }, `${describeHolder(inner.stamp)} still goes on under this lock: end that first`)
       await ending(root, token, () => releaseLock(resource!, token, options))
       const place = placeOf(resource!, options)
       const since = stamp?.id === idOf(token) ? Date.parse(stamp.acquiredAt ?? '') : NaN

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
-import { type AcquireOptions, crypto, idOf, isLockError, type Lock, locate, LockError } from '../core/index.js'
-import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, forget, freeSlot, gate, type GateOptions, type Go, type Intent, listSlots, logEvent, ownLock, recall, remember, sessionOf } from '../work/index.js'
+import { type AcquireOptions, idOf, isLockError, type Lock, locate, LockError, renewLock } from '../core/index.js'
+import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, type GateOptions, type Go, type Intent, isGivenBack, listSlots, logEvent, ownLock, remember, sessionWithin } from '../work/index.js'
 import { type Command, duration, EXIT, type Io, list, text, usageError, type Values } from './command.js'
 import { skipWords } from './skip.js'
 import { type Ending, supervise } from './supervise.js'
@@ -67,7 +67,6 @@ export interface Plan {
   command: string[]
   root: string | undefined
   session: string
-  isOwnSession: boolean
   slot: string | undefined
   rule: GateOptions
   isExplicit: boolean
@@ -98,19 +97,16 @@ function planOf(command: string[], values: Values): Plan {
   const done = text(values, 'done') ?? 'exit'
   if (done !== 'exit' && done !== 'explicit') throw usageError(`--done is exit or explicit, not ${done}`)
   const dir = text(values, 'dir')
-  const session = sessionOf()
   const owner = text(values, 'owner') ?? slot ?? command[0]!.replace(/^.*[/\\]/, '').slice(0, 60)
   const ms = (name: string, word?: string) => duration(values, name, word)
   return {
     command,
     root: slot !== undefined || writes.length > 0 ? findWorkspace(dir) : findWorkspaceIfAny(dir),
-    session: session ?? crypto().randomUUID(),
-    isOwnSession: session === undefined,
+    session: sessionWithin(),
     slot,
     rule: { every: ms('every'), offset: ms('offset'), cooldown: ms('cooldown'), slot: text(values, 'name') },
     isExplicit: done === 'explicit',
-    // In one order, so that two runs do not wait for each other.
-    locks: [...locks].sort((a, b) => (locate(a).lockFile < locate(b).lockFile ? -1 : 1)),
+    locks: inOrder(locks),
     writes,
     task: text(values, 'task') ?? slot ?? owner,
     policy: text(values, 'policy') as Plan['policy'],
@@ -121,6 +117,12 @@ function planOf(command: string[], values: Values): Plan {
   }
 }
 
+// In one order, so that two runs do not wait for each other; each once, so that none waits for itself.
+function inOrder(resources: string[]): string[] {
+  const places = new Map(resources.map((each) => [locate(each).lockFile, each]))
+  return [...places].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
+}
+
 /** What a run holds, from the first to the last. */
 class Held {
   readonly #plan: Plan
@@ -129,12 +131,16 @@ class Held {
   #slot: Go | undefined
   #intent: Intent | undefined
   readonly #locks: Lock[] = []
+  /** Under which it goes on: those of the session around it. */
+  readonly #outer: { file: string; token: string; renew(): Promise<unknown> }[] = []
+  #everyMs: number
   #timer: NodeJS.Timeout | undefined
   #renewed = performance.now()
 
   constructor(plan: Plan, io: Io) {
     this.#plan = plan
     this.#io = io
+    this.#everyMs = plan.ttlMs / 3
   }
 
   // ---- before the command ----
@@ -152,7 +158,7 @@ class Held {
         return { status: this.#io.conflict, how: 'skipped', note }
       }
       this.#slot = answer
-      await this.#remember('slot', slot, answer.token, answer.expiresAt)
+      await this.#remember('slot', slot, answer.token)
       if (answer.recovered) this.#io.say(`the last run, of ${answer.recovered.by ?? 'somebody'}, did not say how it ended (${answer.recovered.why}); its work may be half done`)
     }
     try {
@@ -171,7 +177,7 @@ class Held {
     const { task, writes, policy, wait, owner, ttlMs, root } = this.#plan
     const intent = await declareWrites({ task, writes, policy, owner, ttl: ttlMs, pid: process.pid, dir: root, ...(wait !== undefined && { wait }), onConflict: (conflicts) => this.#tellOverlaps(conflicts) })
     this.#intent = intent
-    await this.#remember('intent', task, intent.token, intent.expiresAt)
+    await this.#remember('intent', task, intent.token)
   }
 
   // A refusal says it itself.
@@ -182,23 +188,34 @@ class Held {
   async #lock(resource: string): Promise<void> {
     const { wait, owner, ttlMs, root } = this.#plan
     const outer = ownLock(root, resource)
+    if (outer) await this.#keep(resource, outer)
     const options: AcquireOptions = { owner, ttl: ttlMs, ...(wait !== undefined && { wait }), ...(outer && { lockFile: `${outer.lockFile}.inner` }) }
     const lock = await acquireWatching(resource, options)
     this.#locks.push(lock)
     lock.signal.addEventListener('abort', () => void this.#onLoss(lock.token, `the lock of ${lock.file}`))
-    await this.#remember('lock', lock.file, lock.token, null, lock.lockFile)
+    await this.#remember('lock', lock.file, lock.token, lock.lockFile)
   }
 
-  #remember(kind: 'slot' | 'intent' | 'lock', name: string, token: string, until: string | null, lockFile?: string): Promise<void> {
-    return remember(this.#plan.root, { kind, name, token, until, ...(lockFile !== undefined && { lockFile }) }, this.#plan.session)
+  // It must not end before what goes on under it.
+  async #keep(resource: string, { file, token, lockFile }: { file: string; token: string; lockFile: string }): Promise<void> {
+    const outer = { file, token, renew: () => renewLock(resource, token, { lockFile }) }
+    const { ttlMs = Infinity } = await outer.renew()
+    this.#outer.push(outer)
+    this.#everyMs = Math.min(this.#everyMs, ttlMs / 3)
+  }
+
+  // While it runs, it is renewed: it does not end by itself.
+  async #remember(kind: 'slot' | 'intent' | 'lock', name: string, token: string, lockFile?: string): Promise<void> {
+    const { root, session } = this.#plan
+    await remember(root, { kind, name, token, until: null, ...(lockFile !== undefined && { lockFile }) }, session).catch((error: Error) => this.#io.warn(`the command cannot end it by itself: ${error.message}`))
   }
 
   // ---- while it runs ----
 
   async work(): Promise<Outcome> {
-    const { command, root, session, slot, timeoutMs, ttlMs, input } = this.#plan
+    const { command, root, session, slot, timeoutMs, input } = this.#plan
     const env = { ...process.env, ...this.#plan.env, LOCKPACT_SESSION: session, ...(root !== undefined && { LOCKPACT_DIR: root }), ...(slot !== undefined && { LOCKPACT_SLOT: slot }) }
-    this.#timer = setInterval(() => void this.#renew().catch(() => {}), ttlMs / 3)
+    this.#timer = setInterval(() => void this.#renew().catch(() => {}), this.#everyMs)
     const ending = await supervise({ command, env, input, timeoutMs, lost: this.#lost.signal, bind: (pids) => this.#bind(pids), confirm: () => this.#confirm() })
     clearInterval(this.#timer)
     return this.#settle(ending)
@@ -218,7 +235,7 @@ class Held {
     const { ttlMs, task, slot, also } = this.#plan
     const isLate = performance.now() - this.#renewed > ttlMs
     const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string) => {
-      if (!held || (held.token !== undefined && !this.#isRemembered(held.token))) return
+      if (!held || this.#isGivenBack(held.token)) return
       await held.renew().catch(async (error: unknown) => {
         if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what)
         else if (isLate) throw error
@@ -227,27 +244,28 @@ class Held {
     if (also) await attempt({ renew: () => also.renew() }, also.what)
     await attempt(this.#slot, `the slot ${slot}`)
     await attempt(this.#intent, `what ${task} has declared`)
+    for (const outer of this.#outer) await attempt(outer, `the lock of ${outer.file}`)
     this.#renewed = performance.now()
   }
 
   // After a stop: whatever was lost meanwhile.
   async #confirm(): Promise<void> {
     await this.#renew()
-    for (const lock of this.#locks) if (this.#isRemembered(lock.token)) await lock.renew()
+    for (const lock of this.#locks) if (!this.#isGivenBack(lock.token)) await lock.renew()
     this.#lost.signal.throwIfAborted()
   }
 
   // The command may have given back by itself what it was given.
   async #onLoss(token: string | undefined, what: string): Promise<void> {
-    if ((token !== undefined && !this.#isRemembered(token)) || this.#lost.signal.aborted) return
+    if (this.#isGivenBack(token) || this.#lost.signal.aborted) return
     this.#io.warn(`${what} was lost; the command is being ended`)
     if (this.#plan.root !== undefined) logEvent(this.#plan.root, { type: 'lost', what, by: this.#plan.owner })
     this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
   }
 
-  #isRemembered(token: string): boolean {
+  #isGivenBack(token: string | undefined): boolean {
     const { root, session } = this.#plan
-    return root === undefined || recall(root, session).some((entry) => entry.token === token)
+    return token !== undefined && isGivenBack(root, token, session)
   }
 
   // ---- after it ----
@@ -262,7 +280,7 @@ class Held {
 
   async #endSlot(status: number, isDone: boolean, note: string): Promise<number> {
     const { slot, isExplicit } = this.#plan
-    if (slot === undefined || !this.#slot || !this.#isRemembered(this.#slot.token)) return status
+    if (slot === undefined || !this.#slot || this.#isGivenBack(this.#slot.token)) return status
     const { token } = this.#slot
     const options = { dir: this.#plan.root, note: isDone ? undefined : note }
     try {
@@ -306,14 +324,12 @@ class Held {
 
   /** Gives back what is left. */
   async letGo(): Promise<void> {
-    const { root, session, slot, isOwnSession } = this.#plan
+    const { root, session, slot } = this.#plan
     clearInterval(this.#timer)
     // Not started: nothing was shipped.
-    if (this.#slot && this.#isRemembered(this.#slot.token)) await freeSlot(slot!, this.#slot.token, { dir: root }).catch(() => {})
+    if (this.#slot && !this.#isGivenBack(this.#slot.token)) await freeSlot(slot!, this.#slot.token, { dir: root }).catch(() => {})
     await this.#intent?.release().catch(() => {})
     for (const lock of this.#locks) await lock.release().catch(() => {})
-    if (root === undefined) return
-    if (isOwnSession) endSession(root, session)
-    else for (const token of [this.#slot?.token, this.#intent?.token, ...this.#locks.map((lock) => lock.token)]) if (token !== undefined) await forget(root, token, session).catch(() => {})
+    if (root !== undefined) endSession(root, session)
   }
 }

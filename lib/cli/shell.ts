@@ -5,6 +5,7 @@ import { join, resolve } from '../core/index.js'
  *
  * - redirections (`>`, `>>`, `>|`, `&>`), and tee, rm, mv, cp, sed -i, touch by their plain names, also behind `A=b`, sudo, command, time, env;
  *   behind `&&`, `||`, `;`, `|` and in `( … )` alike;
+ * - what may not happen does not count: `cp -n`, `touch -r`, anything behind `exit`; nor does `cd` in a pipe or in the background;
  * - a word counts when it stands there: variables, substitutions, patterns and braces make it unclear, and it is left out; `~/` is known;
  * - `cd` is followed while its word is clear; after an unclear one, only absolute paths count;
  * - if, for, while, case, functions and `{ … }`: what follows is left out; so are `sh -c '…'`, xargs, eval and whatever else starts a program;
@@ -22,8 +23,10 @@ type Token = { kind: 'word'; word: Word } | { kind: 'operator'; text: string }
 const KEYWORDS = new Set(['if', 'then', 'elif', 'else', 'fi', 'for', 'while', 'until', 'do', 'done', 'case', 'esac', 'select', 'function', '{', '}', '[[', '!'])
 const PREFIXES = new Set(['sudo', 'command', 'time', 'env', 'nohup'])
 const OPERATORS = ['<<-', '<<<', '&>>', '<<', '>>', '>|', '>&', '<&', '&>', '<>', '&&', '||', ';;', '>', '<', '|', '&', ';', '(', ')', '\n']
-const WRITING = new Set(['>', '>>', '>|', '&>', '&>>'])
-const READING = new Set(['<', '<<<', '<>', '>&', '<&'])
+const WRITING = new Set(['>', '>>', '>|', '&>', '&>>', '>&'])
+const READING = new Set(['<', '<<<', '<>', '<&'])
+/** After these, nothing of the line is done. */
+const LEAVING = new Set(['exit', 'return', 'exec', 'break', 'continue'])
 
 /** Absolute paths that a line writes, started in `cwd`. `isFolder` looks at the file system. */
 export function writesOf(line: string, cwd: string, home: string | undefined, isFolder: (path: string) => boolean): string[] {
@@ -34,15 +37,19 @@ export function writesOf(line: string, cwd: string, home: string | undefined, is
   let folder: string | undefined = cwd
   let words: Word[] = []
   let isAlternative = false
+  let isPiped = false
   const place = ({ text, isClear }: Word): string[] => {
     if (!isClear || text === '') return []
     if (text.startsWith('/')) return [resolve(text)]
     return folder === undefined ? [] : [resolve(folder, text)]
   }
-  const endCommand = () => {
+  // `end`: the operator behind it.
+  const endCommand = (end: string) => {
     const [name, ...args] = withoutPrefixes(words)
     words = []
     if (!name?.isClear) return
+    // In a process of its own, as those of a pipe are, it changes nothing for the others.
+    if (name.text === 'cd' && (end === '|' || end === '&' || isPiped)) return
     if (name.text === 'cd' || name.text === 'pushd' || name.text === 'popd') {
       const [to] = args.length === 1 && name.text === 'cd' && !isAlternative ? place(args[0]!) : []
       folder = args[0]?.text === '-' ? undefined : to
@@ -59,22 +66,25 @@ export function writesOf(line: string, cwd: string, home: string | undefined, is
     const next = tokens[at + 1]
     if (WRITING.has(text) || READING.has(text)) {
       if (next?.kind !== 'word') return found
-      if (WRITING.has(text)) found.push(...place(next.word))
+      // >&2 is a descriptor.
+      if (WRITING.has(text) && !(text === '>&' && /^(\d+|-)$/.test(next.word.text))) found.push(...place(next.word))
       // A number before it is a descriptor.
       at++
       continue
     }
     // f() { … }
     if (text === '(' && words.length > 0) return found
-    endCommand()
-    isAlternative = text === '||' || text === '|' || text === '&'
+    if (words[0]?.isClear && LEAVING.has(words[0].text)) return found
+    endCommand(text)
+    isAlternative = text === '||'
+    isPiped = text === '|'
     if (text === '(') outer.push(folder)
     else if (text === ')') {
       if (outer.length === 0) return found
       folder = outer.pop()
     }
   }
-  endCommand()
+  endCommand(';')
   return [...new Set(found)]
 }
 
@@ -89,14 +99,18 @@ function writesOfCommand(name: string, args: Word[], place: (word: Word) => stri
   const end = args.findIndex(({ text }) => text === '--')
   const options = (end < 0 ? args : args.slice(0, end)).filter(({ text }) => /^-./.test(text))
   const operands = args.filter((word, index) => index > end && end >= 0 ? true : index !== end && !options.includes(word))
+  if (options.some(({ text }) => text === '--help' || text === '--version')) return []
   switch (name) {
-    case 'tee':
     case 'touch':
+      // The time of a folder is nobody's; -r, -d and -t take a word.
+      return options.some(({ text }) => /^-\w*[rdt]|^--(ref|date|time)/.test(text)) ? [] : operands.flatMap(place).filter((path) => !isFolder(path))
+    case 'tee':
     case 'rm':
       return operands.flatMap(place)
     case 'mv':
     case 'cp': {
-      if (operands.length < 2 || options.some(({ text }) => /^-\w*[tT]|^--target|^--no-target/.test(text))) return []
+      // Elsewhere, or perhaps not at all.
+      if (operands.length < 2 || options.some(({ text }) => /^-\w*[tTnu]|^--(target|no-target|no-clobber|update)/.test(text))) return []
       const sources = operands.slice(0, -1)
       const [target] = place(operands.at(-1)!)
       const moved = name === 'mv' ? sources.flatMap(place) : []
@@ -204,6 +218,12 @@ function wordAt(line: string, from: number, home: string | undefined): { word: W
       if (/[$`]/.test(quoted)) isClear = false
       text += quoted.replace(/\\([$`"\\\n])/g, '$1')
       at = end
+    } else if (line.startsWith('${', at)) {
+      const end = line.indexOf('}', at)
+      // With quotes or braces in it, where it ends is for a shell to say.
+      if (end < 0 || /["'`\\{]/.test(line.slice(at + 2, end))) return undefined
+      isClear = false
+      at = end
     } else if (character === '`' || (character === '$' && line[at + 1] === '(')) {
       const end = endOfSubstitution(line, at)
       if (end === undefined) return undefined
@@ -244,7 +264,8 @@ function endOfSubstitution(line: string, from: number): number | undefined {
     else if (line[at] === '\\') end = at + 1
     else if (line[at] === "'") end = line.indexOf("'", at + 1)
     else if (line[at] === '"') end = endOfQuote(line, at)
-    else if (/^\bcase\b/.test(line.slice(at))) return undefined
+    // A here-document may have anything in it.
+    else if (line.startsWith('<<', at) || /^case\b/.test(line.slice(at, at + 5))) return undefined
     if (end === undefined || end < 0) return undefined
     at = end
   }

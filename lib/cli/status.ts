@@ -64,9 +64,9 @@ const rank = ({ state, verdict }: Row) => (state === 'stale' ? 0 : verdict === '
 
 // What to do about a row; '' where there is nothing to do but to wait.
 function next({ state, verdict, file, lockFile }: Row): string {
+  if (verdict === 'unstamped') return 'free for who waits 6 s'
   if (state === 'stale') return `free for the next; or lockpact sweep ${quoted(shortest(dirname(lockFile)) || '.')}`
   if (verdict === 'silent') return 'hangs? free for who waits 6 s'
-  if (verdict === 'unstamped') return 'free for who waits 6 s'
   if (verdict === 'foreign' || verdict === 'guarded') return `if left over: lockpact break ${quoted(shortest(file))} --reason "…"`
   return ''
 }

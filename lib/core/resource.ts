@@ -105,7 +105,10 @@ function encodePart(part: string): string {
 /** The nearest folder, from the working folder upwards, that has a `.lockpact` folder; `LOCKPACT_DIR` says otherwise. */
 export function workspace(): string {
   const told = process.env['LOCKPACT_DIR']
-  if (told) return resolve(told)
+  if (told) {
+    if (fs.existsSync(join(told, '.lockpact'))) return resolve(told)
+    throw new LockError('EINVAL', `LOCKPACT_DIR is ${show(told)}, where no .lockpact folder is: run lockpact init there, or set another`)
+  }
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     if (fs.existsSync(join(folder, '.lockpact'))) return folder
     if (folder === dirname(folder)) {

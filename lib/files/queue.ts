@@ -136,8 +136,15 @@ function change(text: string, decide: (bullet: string, mark: string, words: stri
   const lines = text.split(/(?<=\n)/)
   let fence: { marks: string; isInItem: boolean } | undefined
   let isInItem = false
+  let isInComment = false
   for (const [at, line] of lines.entries()) {
     const content = line.replace(/\r?\n$/, '')
+    // What somebody has commented out, over several lines.
+    if (isInComment) {
+      isInComment = !content.includes('-->')
+      continue
+    }
+    if (!fence) isInComment = content.replace(/<!--.*?-->/g, '').includes('<!--')
     const isIndented = /^(\s|$)/.test(content)
     // Code that was not closed ends with the item that it belongs to.
     if (fence?.isInItem && !isIndented) fence = undefined

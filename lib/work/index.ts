@@ -4,7 +4,7 @@ export { bindSlot, checkRule, completeSlot, type EndOptions, failSlot, finite, f
 export type { Conflict, Policy } from './intents.js'
 export { beginLease, extendLease, isLease, isTime, type Lease, overBy } from './lease.js'
 export { type Counts, type Logged, type Report, type Span, summarize } from './report.js'
-export { endSession, forget, ownLock, recall, remember, type Remembered, sessionOf } from './session.js'
+export { endSession, forget, isGivenBack, ownLock, recall, remember, type Remembered, sessionOf, sessionWithin } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
 export { type Disturbed, whomDisturbs } from './writing.js'
 export { changeDocument, findWorkspace, findWorkspaceIfAny, FOLDER, initWorkspace, type Kind, logEvent, logLockEvent, nameIn, pathIn, readDocument, readEvents, type WorkEvent, type Workspace } from './workspace.js'

@@ -4,6 +4,9 @@ import { changeDocument, FOLDER, type Kind, readDocument } from './workspace.js'
 /*
  * A session is a chain of processes that are one agent: it remembers its tokens, so that an agent that has lost its context can still
  * release what it has, and is not locked out by its own locks. One document for each, which only its user may read.
+ *
+ * A session within another, as `run` makes one, is called after both, with a blank between: what the outer one has in hand, it has too,
+ * but not the other way round; so two runs of one agent exclude each other.
  */
 
 /** What a session has in hand. */
@@ -16,6 +19,8 @@ export interface Remembered {
   lockFile?: string
   /** ISO, UTC; null: until it is released. */
   until: string | null
+  /** It was given back: whoever still looks after it is to know that nobody took it away. */
+  isOver?: true
 }
 
 /** The session of this process: `LOCKPACT_SESSION`, else that of the agent that started it. */
@@ -23,19 +28,36 @@ export function sessionOf(env: NodeJS.ProcessEnv = process.env): string | undefi
   return env['LOCKPACT_SESSION'] || env['CLAUDE_CODE_SESSION_ID'] || undefined
 }
 
+/** A new session within that of this process. */
+export function sessionWithin(): string {
+  return [...chainOf(sessionOf()), crypto().randomUUID()].join(' ')
+}
+
+const chainOf = (session: string | undefined) => session?.split(' ').filter(Boolean) ?? []
+
 /** What the session has in hand, the newest last. Without a workspace or a session: nothing. */
 export function recall(root: string | undefined, session = sessionOf()): Remembered[] {
-  return root === undefined || session === undefined ? [] : readDocument(root, kindOf(session))
+  return memory(root, session).filter(({ isOver }) => !isOver)
+}
+
+/** Whether the session itself has given back what this token was for. */
+export function isGivenBack(root: string | undefined, token: string, session: string): boolean {
+  return memory(root, session).some((entry) => entry.token === token && entry.isOver)
+}
+
+function memory(root: string | undefined, session: string | undefined): Remembered[] {
+  return root === undefined ? [] : chainOf(session).flatMap((each) => readDocument(root, kindOf(each)))
 }
 
 /** Remembers what a token is for, or until when it is good now. */
 export async function remember(root: string | undefined, entry: Remembered, session = sessionOf()): Promise<void> {
-  if (root === undefined || session === undefined) return
+  const own = chainOf(session).at(-1)
+  if (root === undefined || own === undefined) return
   const folder = join(root, FOLDER, 'sessions')
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-  if (!fs.existsSync(join(root, FOLDER, `${kindOf(session).file}.json`))) clearAway(folder)
+  if (!fs.existsSync(join(root, FOLDER, `${kindOf(own).file}.json`))) clearAway(folder)
   const isFresh = ({ until }: Remembered) => until === null || Date.parse(until) > Date.now() - FORGOTTEN_AFTER_MS
-  await changeDocument(root, kindOf(session), (entries) => [...entries.filter((each) => isFresh(each) && each.token !== entry.token), entry])
+  await changeDocument(root, kindOf(own), (entries) => [...entries.filter((each) => isFresh(each) && each.token !== entry.token), entry])
 }
 
 // A session that was killed forgets nothing by itself.
@@ -48,15 +70,19 @@ function clearAway(folder: string): void {
   }
 }
 
-/** Forgets what this token was for. */
+/** Forgets what this token was for: it was given back. */
 export async function forget(root: string | undefined, token: string, session = sessionOf()): Promise<void> {
-  if (root === undefined || session === undefined || !recall(root, session).some((entry) => entry.token === token)) return
-  await changeDocument(root, kindOf(session), (entries) => entries.filter((entry) => entry.token !== token))
+  if (root === undefined) return
+  const over = { isOver: true, until: new Date().toISOString() } as const
+  for (const each of chainOf(session)) {
+    if (!readDocument(root, kindOf(each)).some((entry) => entry.token === token)) continue
+    await changeDocument(root, kindOf(each), (entries) => entries.map((entry) => (entry.token === token ? { ...entry, ...over } : entry)))
+  }
 }
 
-/** Removes the memory of a session that is over. */
+/** Removes the memory of a session that is over, not that of those around it. */
 export function endSession(root: string, session: string): void {
-  fs.rmSync(join(root, FOLDER, `${kindOf(session).file}.json`), { force: true })
+  fs.rmSync(join(root, FOLDER, `${kindOf(chainOf(session).at(-1)!).file}.json`), { force: true })
 }
 
 /** The lock of a resource, when this session holds it. */
@@ -79,6 +105,6 @@ function kindOf(session: string): Kind<Remembered> & { file: string } {
 }
 
 function isRemembered(value: object): boolean {
-  const { kind, name, token, lockFile, until } = value as Record<string, unknown>
-  return [kind, name, token].every((each) => typeof each === 'string') && (lockFile === undefined || typeof lockFile === 'string') && (until === null || typeof until === 'string')
+  const { kind, name, token, lockFile, until, isOver } = value as Record<string, unknown>
+  return [kind, name, token].every((each) => typeof each === 'string') && (lockFile === undefined || typeof lockFile === 'string') && (until === null || typeof until === 'string') && (isOver === undefined || isOver === true)
 }

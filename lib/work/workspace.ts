@@ -136,6 +136,8 @@ export function readDocument<E extends object>(root: string, kind: Kind<E>): E[]
   const path = pathOf(root, kind)
   let bytes: Buffer
   try {
+    // The other end of a FIFO may never come.
+    if (fs.statSync(path).isFIFO()) throw new LockError('EINVAL', `${path} is not a regular file`, { file: path })
     bytes = fs.readFileSync(path)
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return []
@@ -306,8 +308,8 @@ const KEEP_EVENTS = 2
 export function logEvent(root: string, event: WorkEvent): void {
   const path = join(root, FOLDER, 'events.jsonl')
   try {
-    const { O_RDWR, O_APPEND, O_CREAT } = fs.constants
-    const fd = fs.openSync(path, O_RDWR | O_APPEND | O_CREAT, 0o644)
+    const { O_RDWR, O_APPEND, O_CREAT, O_NONBLOCK } = fs.constants
+    const fd = fs.openSync(path, O_RDWR | O_APPEND | O_CREAT | (O_NONBLOCK ?? 0), 0o644)
     try {
       const { size } = fs.fstatSync(fd)
       // Somebody was killed in the middle of a line: it ends here, and readers leave it out.
@@ -346,7 +348,7 @@ export function readEvents(dir?: string): (WorkEvent & { at: string; pid: number
 function readOnce(file: string, texts: Map<string, string>): void {
   let fd: number
   try {
-    fd = fs.openSync(file, 'r')
+    fd = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0))
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return
     throw error
