@@ -19,7 +19,7 @@ describe('take, finish, return', () => {
     const { folder, text } = queue()
     const { status, stdout, stderr } = lockpact(folder, ['take', 'queue.md', '--owner', 'hourly'])
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^[0-9a-f-]{36}\none\n {2}more of it\n$/)])
-    expect(stderr).toMatch(/^lockpact: yours until 20\S+; then: lockpact finish queue\.md --token "\$TOKEN" --result "…"\n$/)
+    expect(stderr).toMatch(/^lockpact: yours until 20\S+; then: lockpact finish queue\.md --token [0-9a-f-]{36} --result "…"\n$/)
     expect(text()).toContain('- [~] one @hourly until 20')
     expect(lockpact(folder, ['take', 'queue.md', '--json']).json()).toEqual({ item: { id: expect.stringMatching(/^[0-9a-f]{16}$/), text: 'two', line: 5 }, token: expect.any(String), until: expect.stringMatching(/^20.*Z$/) })
   })

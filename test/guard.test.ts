@@ -78,6 +78,20 @@ describe('what a shell line certainly writes', () => {
     ['cat <<EOF > out\nrm x\nEOF\ntouch z', ['/w/out', '/w/z']],
     ["cat <<-'END' > out\n\trm x\n\tEND\nrm y", ['/w/out', '/w/y']],
     ['cat <<A <<B\nrm x\nA\nrm y\nB\nrm z', ['/w/z']],
+    // What may not happen, or elsewhere.
+    ['touch -r q other', []],
+    ['touch dir', []],
+    ['rm --help q', []],
+    ['cp -n a q', []],
+    ['mv -u a q', []],
+    ['cd sub & touch q', ['/w/q']],
+    ['cd sub | cat; touch q', ['/w/q']],
+    ['true | cd sub; touch q', ['/w/q']],
+    ['exit 0; rm q', []],
+    ['echo ${x:-a > q b}', []],
+    ['echo x >& q', ['/w/q']],
+    ["x=$(cat <<'EOF'\na)\nrm q\nEOF\n)", []],
+    ['git commit -m "$(cat <<\'EOF\'\nFixes:\n1) say "x > q " less\nEOF\n)"', []],
     // Where it stops.
     ['if true; then rm x; fi', []],
     ['rm a; for f in *; do rm b; done', ['/w/a']],
@@ -242,6 +256,7 @@ test.each([
   ['a NUL', '{"tool_name":"Write","tool_input":{"file_path":"memory/queue.md\\u0000"}}'],
   ['a name that is too long', JSON.stringify({ tool_name: 'Write', tool_input: { file_path: 'x'.repeat(10_000) } })],
   ['a folder that is gone', '{"tool_name":"Write","cwd":"/no/such/folder","tool_input":{"file_path":"a"}}'],
+  ['substitutions without end', JSON.stringify({ tool_name: 'Bash', tool_input: { command: `echo ${'"$('.repeat(20_000)}` } })],
   ['megabytes', JSON.stringify({ tool_name: 'Bash', tool_input: { command: `echo ${'x'.repeat(6_000_000)}` } })],
   ['a huge file', JSON.stringify({ tool_name: 'Write', tool_input: { file_path: 'free.md', content: 'x'.repeat(3_000_000) } })],
 ])('what is unclear never blocks: %s', async (_, payload) => {

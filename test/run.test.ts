@@ -116,6 +116,70 @@ describe('holding', () => {
   })
 })
 
+describe('within a session', () => {
+  /** `lockpact` as the shell of one agent. */
+  const shell = (dir: string, ...args: string[]) => start([process.execPath, commandPath, ...args], { cwd: dir, env: { LOCKPACT_SESSION: 'agent' } })
+
+  test('two runs of one agent exclude each other', async () => {
+    const { dir, file } = workspace()
+    writeFileSync(file('counter'), '0')
+    const runs = [1, 2, 3].map(() => shell(dir, 'run', '--lock', 'counter', '--wait', '30s', '--', ...SHELL, 'n=$(cat counter); sleep 0.3; echo $((n+1)) > counter'))
+    for (const each of runs) expect(await each.ended, each.err()).toEqual({ code: 0, signal: null })
+    expect(readFileSync(file('counter'), 'utf8')).toBe('3\n')
+  })
+
+  test('what a run goes on under does not end before it; and cannot be released meanwhile', async () => {
+    const { dir, file } = workspace()
+    expect(await shell(dir, 'acquire', 'q.md', '--ttl', '2s').ended).toEqual({ code: 0, signal: null })
+    const child = shell(dir, 'run', '--lock', 'q.md', '--', ...SHELL, 'echo; read -r go')
+    await child.line()
+    const release = shell(dir, 'release', 'q.md')
+    expect(await release.ended).toEqual({ code: 75, signal: null })
+    expect(release.err()).toContain('still goes on under this lock: end that first')
+    await sleep(3_000)
+    await expect(acquireLock(file('q.md'))).rejects.toMatchObject({ code: 'ELOCKED' })
+    child.process.stdin!.end('go\n')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+    expect(await shell(dir, 'release', 'q.md').ended).toEqual({ code: 0, signal: null })
+  })
+
+  test('what it goes on under is broken: it is ended', async () => {
+    const { dir, file } = workspace()
+    await shell(dir, 'acquire', 'q.md', '--ttl', '2s').ended
+    const child = shell(dir, 'run', '--lock', 'q.md', '--', ...SHELL, SLEEPER)
+    const group = await pids(child, 2)
+    await breakLock(file('q.md'), { reason: 'test' })
+    expect(await child.ended).toEqual({ code: 76, signal: null })
+    expect(group.filter(isAlive)).toEqual([])
+  })
+
+  test('a memory that is lost is no reason to think that anything was given back', async () => {
+    const { dir, run, slot } = workspace()
+    const child = run('--slot', 's', '--ttl', '1500ms', '--', ...SHELL, 'echo; sleep 3')
+    await child.line()
+    for (const name of readdirSync(join(dir, '.lockpact/sessions'))) rmSync(join(dir, '.lockpact/sessions', name))
+    await sleep(2_000)
+    expect(slot('s')?.state).toBe('running')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+    expect(slot('s')?.state).toBe('done')
+  })
+
+  test('what the command gives back by itself is not lost', async () => {
+    const { dir, slot } = workspace()
+    const script = '"$NODE" "$LOCKPACT" release q.md && "$NODE" "$LOCKPACT" withdraw && "$NODE" "$LOCKPACT" done && "$NODE" "$LOCKPACT" done; echo "$?"; sleep 1.5'
+    const child = start([process.execPath, commandPath, 'run', '--slot', 's', '--lock', 'q.md', '--writes', 'docs', '--ttl', '1s', '--', ...SHELL, script], { cwd: dir, env: { NODE: process.execPath, LOCKPACT: commandPath, CLAUDE_CODE_SESSION_ID: '' } })
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+    expect(child.out()).toBe('77\n')
+    expect(child.err()).toContain('nobody is at "s": the last run ended as done at')
+    expect(slot('s')?.state).toBe('done')
+  })
+
+  test('one lock by two names is one lock', async () => {
+    const { run } = workspace()
+    expect(await run('--lock', 'q.md', '--lock', './q.md', '--', 'true').ended).toEqual({ code: 0, signal: null })
+  })
+})
+
 describe('endings', () => {
   test.each([
     ['exit status 0 is done', [], 'exit 0', 0, { state: 'done', failures: 0, last: { note: null } }],
@@ -341,7 +405,7 @@ describe('a failing disk', () => {
     expect(await child.ended, child.err()).toEqual({ code: 73, signal: null })
     expect(child.err()).toContain('the disk is full (ENOSPC)')
     rmSync(filler)
-    expect(slot('s')).toMatchObject({ state: 'stale', why: 'dead' })
+    await until(() => slot('s')?.state === 'stale')
     expect(await run('--slot', 's', '--lock', 'q', '--', 'true').ended).toEqual({ code: 0, signal: null })
     expect(lockFiles(dir)).toEqual([])
   })
@@ -384,7 +448,7 @@ test('the first three hours of the fires, in compressed time: no duplicate, and 
 describe('bad input', () => {
   test.each([
     [['--', 'true'], 'needs something to hold'],
-    [['--slot', 's'], 'usage: lockpact run'],
+    [['--slot', 's'], 'the command is missing: lockpact run … -- CMD'],
     [['--lock', 'q', '--cooldown', '1m', '--', 'true'], '--cooldown is about a slot'],
     [['--slot', 's', '--done', 'maybe', '--', 'true'], '--done is exit or explicit'],
     [['--slot', 's', '--timeout', '30', '--', 'true'], '--timeout needs a unit'],

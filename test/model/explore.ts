@@ -629,7 +629,7 @@ function writes(operation: Operation, q: number, id: string): boolean {
 }
 
 // How long a newcomer may have to wait for what lies there (`what must hold`, 2): for the dead, not at all.
-function patienceWith(file: File | undefined, level: number, { processes, fs }: State, { bystanders, machines }: Surroundings): number {
+function patienceWith(file: File | undefined, level: number, { processes, fs, wall }: State, { bystanders, machines }: Surroundings): number {
   if (!file) return 0
   const decoded = decode(textOf(file.text))
   if (decoded.kind === 'foreign') return Infinity
@@ -639,7 +639,8 @@ function patienceWith(file: File | undefined, level: number, { processes, fs }: 
   const inSight = boot === here.boot && pidns === here.pidns && stamped.length > 0
   const alive = inSight && stamped.some(({ pid, start }) => (processes[pid - FIRST_PID]?.status === 'running' || bystanders.has(pid)) && start === startOf(pid))
   if (inSight && !alive) return 0
-  const setBack = Math.max(0, file.mtime - fs)
+  // As long as it does not know the file system's clock, it goes by the wall clock.
+  const setBack = Math.max(0, file.mtime - Math.min(fs, wall))
   if (level > 0) return alive ? Infinity : setBack + 60_000 + 2 * POLL_MS
   return ttlMs === undefined ? Infinity : setBack + ttlMs + 60_000 + 5_000 + 2 * POLL_MS
 }
