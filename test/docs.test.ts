@@ -51,7 +51,7 @@ function project(folder = tempFolder()): string {
 function withQueue(): string {
   const folder = project()
   cpSync(join(projectFolder, 'test/demo/memory'), join(folder, 'memory'), { recursive: true })
-  writeFileSync(join(folder, 'memory/queue.md'), '# Queue\n')
+  writeFileSync(join(folder, 'memory/contribution-queue.md'), '# Queue\n')
   return folder
 }
 
@@ -63,9 +63,9 @@ function workspace(folder?: string): string {
   return root
 }
 
-const SESSION = { ...process.env, LOCKPACT_SESSION: 'docs' }
 const alone: NodeJS.ProcessEnv = { ...process.env }
 for (const name of ['LOCKPACT_SESSION', 'LOCKPACT_DIR', 'LOCKPACT_GATE', 'CLAUDE_CODE_SESSION_ID']) delete alone[name]
+const SESSION = { ...alone, LOCKPACT_SESSION: 'docs' }
 
 function run(language: string, code: string, folder: string) {
   if (language === 'sh') return spawnSync('sh', ['-e', '-c', code], { cwd: folder, encoding: 'utf8' })
@@ -88,7 +88,7 @@ describe.each(CONVENTION)('%s', (name) => {
     if (code.includes('lockpact status')) expect(stdout).toMatch(/^held .* hourly /m)
     expect(stderr.replace(/^(lockpact: |npm warn ).*\n/gm, '')).toBe('')
     expect(status).toBe(0)
-    if (code.includes('an idea')) expect(readFileSync(join(folder, 'memory/queue.md'), 'utf8')).toBe('# Queue\n- [ ] an idea\n')
+    if (code.includes('an idea')) expect(readFileSync(join(folder, 'memory/contribution-queue.md'), 'utf8')).toBe('# Queue\n- [ ] an idea\n')
     // Nothing is left: who comes next gets every lock.
     expect(locksIn(folder)).toBe('')
   })
@@ -116,40 +116,46 @@ test('the README names the two commands', () => {
 test.for(examples('templates/CONTRIBUTING.md').filter(({ language }) => language !== 'json'))('refused, the example at line $line touches nothing', ({ language, code }, { skip }) => {
   skip(lack(code) !== '', lack(code))
   const folder = withQueue()
-  writeFileSync(join(folder, 'memory/queue.md.lock'), '{"v":1,"owner":"me"}\n')
+  writeFileSync(join(folder, 'memory/contribution-queue.md.lock'), '{"v":1,"owner":"me"}\n')
   const { status, stderr } = run(language, code.replace("wait: '30s'", "wait: '100ms'").replace('--wait 30s', ''), folder)
   if (/^(node -e|npx)/.test(code)) expect(status).toBe(75)
   expect(stderr).not.toBe('')
-  expect(readFileSync(join(folder, 'memory/queue.md'), 'utf8')).toBe('# Queue\n')
-  expect(readFileSync(join(folder, 'memory/queue.md.lock'), 'utf8')).toBe('{"v":1,"owner":"me"}\n')
+  expect(readFileSync(join(folder, 'memory/contribution-queue.md'), 'utf8')).toBe('# Queue\n')
+  expect(readFileSync(join(folder, 'memory/contribution-queue.md.lock'), 'utf8')).toBe('{"v":1,"owner":"me"}\n')
 })
 
 // ---- the other templates ----
+
+/** Who types an example. */
+const WAYS: Record<string, (folder: string, code: string) => { status: number | null; stderr: string }> = {
+  run: (cwd, code) => lockpact(['run', '--slot', 'heartbeat', '--done', 'explicit', '--', 'sh', '-e', '-c', code], { cwd, env: alone }),
+  'in Claude Code': (cwd, code) => spawnSync('sh', ['-e', '-c', code], { cwd, encoding: 'utf8', env: { ...alone, CLAUDE_CODE_SESSION_ID: 'docs' } }),
+  'as a person who did what the rules say': (cwd, code) => spawnSync('sh', ['-e', '-c', `${EXPORT}\n${code}`], { cwd, encoding: 'utf8', env: { ...alone, USER: 'ada' } }),
+}
+const [, EXPORT = 'exit 1 # not in the rules'] = /`(export [^`]*)`/.exec(document('templates/memory/README.md')) ?? []
 
 /** What an example must have done, by what it says. */
 const EFFECTS: [RegExp, file: string, content: RegExp][] = [
   [/lockpact finish/, 'contribution-queue.md', /^- \[x\] the item \(.+\)$/m],
   [/echo "- \[ \] an idea"/, 'contribution-queue.md', /- \[ \] the item\n- \[ \] an idea\n$/],
-  [/append memory\/heartbeat-log\.md/, 'heartbeat-log.md', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ hourly: shipped/m],
+  [/append memory\/heartbeat-log\.md/, 'heartbeat-log.md', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (hourly: )?shipped/m],
   [/sed 's\/presence\/attendance/, 'todo.md', /^\| attendance \|/m],
 ]
 
 describe.each(MEMORY)('%s', (name) => {
   const found = examples(name)
 
-  test.for(found.filter(({ language }) => language === 'sh'))('the example at line $line works', ({ code }, { skip }) => {
-    const isInside = /lockpact (done|fail|free) --/.test(code)
-    const why = lack(code) || (isInside ? lack('lockpact run') : '')
-    skip(why !== '', why)
+  // done and fail are about the run around them.
+  const ways = found.filter(({ language }) => language === 'sh').flatMap(({ code, line }) => (/^npx lockpact (done|fail|free) --/m.test(code) ? ['run'] : Object.keys(WAYS)).map((way) => ({ code, line, way })))
+
+  test.for(ways)('the example at line $line works, $way', ({ code, way }, { skip }) => {
+    skip(lack(code) !== '', lack(code))
     const folder = workspace()
-    const shell = ['sh', '-e', '-c', code]
-    const { status, stderr } = isInside
-      ? lockpact(['run', '--slot', 'heartbeat', '--done', 'explicit', '--', ...shell], { cwd: folder, env: alone })
-      : spawnSync(shell[0]!, shell.slice(1), { cwd: folder, encoding: 'utf8', env: SESSION })
+    const { status, stderr } = WAYS[way]!(folder, code)
     expect(stderr.replace(/^(lockpact: |npm warn ).*\n/gm, '')).toBe('')
     expect(status).toBe(0)
     for (const [said, file, content] of EFFECTS) if (said.test(code)) expect(readFileSync(join(folder, 'memory', file), 'utf8')).toMatch(content)
-    if (code.includes('lockpact done')) expect(lockpact(['gate', 'heartbeat', '--cooldown', '15m'], { cwd: folder, env: alone }).status).toBe(75)
+    if (/^npx lockpact done/m.test(code)) expect(lockpact(['gate', 'heartbeat', '--cooldown', '15m'], { cwd: folder, env: alone }).status).toBe(75)
     expect(locksIn(folder)).toBe('')
   })
 
@@ -164,6 +170,22 @@ describe.each(MEMORY)('%s', (name) => {
   test('has no example that nobody runs', () => {
     expect(found.map(({ language }) => language).filter((language) => !['sh', 'text'].includes(language))).toEqual([])
   })
+})
+
+test('what an agent is told to type is what the crontab allows it, without a token', () => {
+  const [allowed] = /(?<=Bash\()[^:]+(?=:\*\))/.exec(document('templates/crontab').split('PATH=/')[1]!)!
+  for (const name of ['templates/AGENTS.md', ...MEMORY]) {
+    const typed = examples(name).filter(({ language }) => language === 'sh').flatMap(({ code }) => code.split('\n'))
+    for (const line of typed.filter((line) => line !== '' && !line.startsWith('#'))) expect(`${line} `, name).toMatch(new RegExp(`^${allowed} (?!.*token)`, 'i'))
+    for (const code of inline(name).filter((code) => code.startsWith('npx'))) expect(code, name).not.toMatch(/token/i)
+  }
+})
+
+test('whoever is told to work by a prompt is told how to say that it has shipped', () => {
+  for (const name of ['memory/README.md', 'memory/heartbeat-prompt.md', 'AGENTS.md', 'skills/lockpact/SKILL.md', 'hermes-gate.sh']) expect(document(`templates/${name}`), name).toMatch(/lockpact done .*--/)
+  const prompts = [...document('templates/jobs.md').matchAll(/--task '([^']*)'/g), ...document('templates/crontab').matchAll(/claude -p "([^"]*)"/g)].map((match) => match[1]!)
+  expect(prompts.length).toBe(3)
+  for (const prompt of prompts) expect(prompt).toMatch(/npx lockpact done|^\$\(cat memory\/heartbeat-prompt\.md\)$/)
 })
 
 test('the queue of the template has nothing to take, and its first item is taken', ({ skip }) => {
@@ -307,7 +329,7 @@ describe('templates/hermes-gate.sh', () => {
     expect(second.stdout).toMatch(/^NO_WORK/m)
     expect(lastLine(second.stdout)['wakeAgent']).toBe(false)
     // What the prompt says.
-    const [, ending] = /(npx lockpact done heartbeat --token TOKEN)/.exec(code.replace(/\n# /g, ' '))!
+    const [, ending] = /(node_modules\/.bin\/lockpact done heartbeat --token TOKEN)/.exec(code.replace(/\n# /g, ' '))!
     const token = String(lastLine(first.stdout)['token'])
     expect(spawnSync('sh', ['-c', `${ending!.replace('TOKEN', token)} --note 'the reply'`], { cwd: folder, env: alone }).status).toBe(0)
     expect(lastLine(gate(home).stdout)['wakeAgent']).toBe(false)
@@ -324,7 +346,7 @@ describe('templates/crontab', () => {
     for (const job of jobs) expect(job).toMatch(/^([\d*,/-]+ ){5}[^%]+$/)
   })
 
-  test('hourly starts with the prompt of this moment, ships, and is not started again; nor after presence', ({ skip }) => {
+  test('hourly starts with the prompt of this moment, ships, and is not started again; presence is, whenever nobody is at it', ({ skip }) => {
     const why = lack(jobs.join('\n')) || lack('lockpact done')
     skip(why !== '', why)
     const home = tempFolder()
@@ -340,9 +362,9 @@ describe('templates/crontab', () => {
     expect(prompts()).toBe('as edited a moment ago\n')
     expect(fire(0)).toMatchObject({ status: 0, stdout: '', stderr: '' })
     expect(prompts()).toBe('as edited a moment ago\n')
-    // Presence has no rule: it goes whenever nobody is at it.
     expect(fire(1).status).toBe(0)
-    expect(prompts()).toContain('inbox')
+    expect(prompts()).toBe('as edited a moment ago\nas edited a moment ago\n')
+    expect(readFileSync(join(home, 'said'), 'utf8')).not.toContain('token')
   })
 })
 

@@ -14,6 +14,7 @@ interface Report {
   dryRun: boolean
   files: { path: string; did: string; why?: string }[]
   crontab: string[]
+  missing: string[]
   templates: string
   code?: string
 }
@@ -74,13 +75,14 @@ describe('in an empty folder', () => {
     expect(real.json().files).toEqual(told.json().files)
   })
 
-  test('--json is one object: the folder, what was done, the crontab, where the templates are', () => {
+  test('--json is one object: the folder, what was done, the crontab and what it lacks, where the templates are', () => {
     const folder = tempFolder()
-    expect(init(folder, ['--json']).json()).toEqual({
+    expect(init(folder, ['--json'], { env: { PATH: folder } }).json()).toEqual({
       dir: folder,
       dryRun: false,
       files: CREATED.map((path) => ({ path, did: 'created' })),
       crontab: [expect.stringMatching(/^PATH=\//), expect.stringMatching(/^0 \* \* \* \* cd /), expect.stringMatching(/^7,27,47 \* \* \* \* cd /)],
+      missing: ['lockpact', 'claude'],
       templates: expect.stringMatching(/templates\/$/),
     })
   })
@@ -297,7 +299,7 @@ describe('the crontab lines', () => {
 
   test('start lockpact from where it is installed, and say when it is not', () => {
     const folder = tempFolder()
-    expect(init(folder).stdout).toContain(`lockpact is not installed in ${folder}`)
+    expect(init(folder).stdout).toContain(`lockpact is not installed in ${folder}: run npm install ${projectFolder.replace(/\/$/, '')} there`)
     put(folder, 'node_modules/.bin/lockpact', '')
     mkdirSync(join(folder, 'below'))
     for (const [dir, launcher] of [['.', 'node_modules/.bin/lockpact'], ['below', `${folder}/node_modules/.bin/lockpact`]] as const) {
@@ -305,11 +307,22 @@ describe('the crontab lines', () => {
       expect(stdout).not.toContain('not installed')
       expect(stdout).toContain(` && ${launcher} run `)
     }
+    // So do the hooks, which go where the project goes.
+    expect(get(folder, '.claude/settings.json')).toBe(template('claude-settings.json'))
+    expect(get(folder, 'below/.claude/settings.json')).toBe(template('claude-settings.json').replaceAll('node_modules', '../node_modules'))
     const other = tempFolder()
     put(other, 'bin/lockpact', '')
     const { crontab } = init(other, ['--json'], { env: { PATH: `${other}/bin:${process.env['PATH']}` } }).json()
     expect(crontab[0]).toContain(`${other}/bin`)
     expect(crontab[1]).toContain(' && lockpact run ')
+  })
+
+  test('say which agent they start, what to put in its place, and that it is not there', () => {
+    const folder = tempFolder()
+    const claude = (PATH: string) => init(folder, [], { env: { PATH } }).stdout.split('\n').find((line) => line.startsWith('They start claude -p'))!
+    expect(claude(folder)).toMatch(/not on your PATH.*another agent.*behind the --/)
+    put(folder, 'claude', '')
+    expect(claude(folder)).toMatch(/^(?!.*not on your PATH).*another agent/)
   })
 })
 
@@ -337,6 +350,7 @@ describe('what cannot be', () => {
     const { status, stdout, stderr } = init(folder, args)
     expect(status).toBe(73)
     expect(stderr).toContain(name)
+    if (name === '.lockpact') expect(stderr).toBe(`lockpact: ${folder}/.lockpact is not a folder: move it away, and run lockpact init again\n`)
     expect(get(folder, name)).toBe('a file\n')
     if (name === '.claude') expect(stdout).toContain('created  AGENTS.md')
     expect(init(folder, [...args, '--json']).json()).toMatchObject({ dir: expect.any(String), code: expect.stringMatching(/^E(EXIST|NOTDIR)$/), files: expect.any(Array) })

@@ -9,9 +9,9 @@ import { addHooks } from './hooks.js'
 export const command: Command = {
   usage: 'init [DIR] [options]',
   about:
-    'Makes DIR (default: here) a workspace: .lockpact/, the files of memory/, marked sections in CONTRIBUTING.md, AGENTS.md and .gitignore, ' +
-    'hooks and a skill for Claude Code. What is there stays; only a section between its lockpact marks, and hooks that are missing, are ' +
-    'brought up to date. Can be run again. Prints what it did, and crontab lines for this folder.',
+    'Makes DIR (default: what --dir or LOCKPACT_DIR says, else the current folder) a workspace: .lockpact/, the files of memory/, marked ' +
+    'sections in CONTRIBUTING.md, AGENTS.md and .gitignore, hooks and a skill for Claude Code. What is there stays; only a section between ' +
+    'its lockpact marks, and hooks that are missing, are brought up to date. Can be run again. Prints what it did, and crontab lines for DIR.',
   operands: [0, 1],
   options: { 'dry-run': { about: 'only tell what it would do' } },
   examples: ['lockpact init', 'lockpact init agents --dry-run', 'lockpact init --json'],
@@ -27,7 +27,8 @@ export const command: Command = {
       files.push({ path: `${FOLDER}/`, did: made.created ? 'created' : 'kept' })
       for (const target of TARGETS) files.push(await bring(dir, target, isDry))
       const crontab = crontabFor(dir)
-      io.print({ dir, dryRun: isDry, files, crontab, templates: TEMPLATES }, [table(files, isDry), nextSteps(dir, crontab)].join('\n\n'))
+      const missing = missingFor(dir)
+      io.print({ dir, dryRun: isDry, files, crontab, missing, templates: TEMPLATES }, [table(files, isDry), nextSteps(dir, crontab, missing)].join('\n\n'))
       return 0
     } catch (error) {
       if (!io.json) io.print({}, table(files, isDry))
@@ -53,7 +54,7 @@ function makeWorkspace(dir: string, isDry: boolean): { dir: string; created: boo
   if (!isDry) return initWorkspace(dir)
   const folder = join(resolve(dir), FOLDER)
   const found = fs.statSync(folder, { throwIfNoEntry: false })
-  if (found && !found.isDirectory()) throw new LockError('ENOTDIR', `${folder} is not a folder`, { file: folder })
+  if (found && !found.isDirectory()) throw new LockError('EEXIST', `${folder} is not a folder: move it away, and run lockpact init again`, { file: folder })
   return { dir: resolve(dir), created: !found }
 }
 
@@ -65,7 +66,7 @@ const template = (name: string) => fs.readFileSync(join(TEMPLATES, name), 'utf8'
 interface Target {
   path: string
   /** Undefined: there is no such file. */
-  edit(text: string | undefined): Edit
+  edit(text: string | undefined, dir: string): Edit
 }
 
 interface Step {
@@ -83,7 +84,7 @@ const TARGETS: Target[] = [
   { path: 'CONTRIBUTING.md', edit: (text) => putBlock(text, template('CONTRIBUTING.md'), marksOf('convention')) },
   { path: 'AGENTS.md', edit: (text) => putBlock(text, template('AGENTS.md'), marksOf('agents')) },
   { path: '.gitignore', edit: (text) => putBlock(text, template('gitignore'), { begin: '# lockpact', end: '# /lockpact' }) },
-  { path: SETTINGS, edit: (text) => addHooks(text, template('claude-settings.json')) },
+  { path: SETTINGS, edit: (text, dir) => addHooks(text, hooksFor(dir)) },
   { path: `.claude/${SKILL}`, edit: editSkill },
 ]
 
@@ -97,7 +98,7 @@ function editSkill(text: string | undefined): Edit {
 async function bring(dir: string, { path, edit }: Target, isDry: boolean): Promise<Step> {
   const file = join(dir, path)
   const before = read(file)
-  let wanted = edit(before)
+  let wanted = edit(before, dir)
   let isNew = before === undefined
   // Without taking its lock when there is nothing to change.
   if (wanted.text !== undefined && !isDry)
@@ -105,7 +106,7 @@ async function bring(dir: string, { path, edit }: Target, isDry: boolean): Promi
       file,
       (text, exists) => {
         isNew = !exists
-        wanted = edit(exists ? text : undefined)
+        wanted = edit(exists ? text : undefined, dir)
         return wanted.text
       },
       { owner: 'lockpact init' },
@@ -136,27 +137,54 @@ function table(files: Step[], isDry: boolean): string {
   return [...(isDry ? ['dry run, nothing is changed:'] : []), ...rows].join('\n')
 }
 
-function nextSteps(dir: string, crontab: string[]): string {
+function nextSteps(dir: string, crontab: string[], missing: string[]): string {
   return [
-    ...(launcherFor(dir) === undefined ? [`lockpact is not installed in ${dir}: npm install it there first.`, ''] : []),
+    ...(missing.includes('lockpact') ? [notInstalled(dir), ''] : []),
     'Next: put work into memory/contribution-queue.md, look through memory/heartbeat-prompt.md, and add these lines by crontab -e',
-    `(what each word is for: ${shown('crontab')}):`,
+    `(what each word is for: ${shown('crontab')}; or, in place of them, jobs that can be changed and paused: ${shown('jobs.md')}):`,
     '',
     ...crontab,
     '',
-    `For Hermes: ${shown('hermes-gate.sh')}. For Phantom: ${shown('phantom.md')}.`,
+    `They start claude -p (Claude Code${missing.includes('claude') ? ', which is not on your PATH' : ''}); for another agent, put its command behind the --, and its folder into PATH.`,
+    `For Hermes: ${shown('hermes-gate.sh')}. For Phantom: ${shown('phantom.md')}. For agents that speak MCP: ${shown('mcp.md')}.`,
   ].join('\n')
 }
 
-const LAUNCHER = 'node_modules/.bin/lockpact'
+// npx asks nobody where there is no terminal.
+function notInstalled(dir: string): string {
+  const source = PACKAGE.includes('/node_modules/') ? 'what you have it from' : quoted(PACKAGE)
+  return `lockpact is not installed in ${dir}: run npm install ${source} there, or else the hooks and these lines fail, and npx lockpact is whatever the registry has by that name.`
+}
+
+// ---- where the commands are ----
+
+const PACKAGE = dirname(TEMPLATES)
+const BIN = 'node_modules/.bin'
+const LAUNCHER = `${BIN}/lockpact`
+
+/** Where lockpact is installed for this folder: in it, or in the nearest above. */
+function binFor(dir: string): string | undefined {
+  for (let folder = dir; ; folder = dirname(folder)) {
+    if (fs.existsSync(join(folder, LAUNCHER))) return join(folder, BIN)
+    if (folder === dirname(folder)) return undefined
+  }
+}
 
 /** How a crontab line in this folder starts lockpact; undefined: it is not installed. */
 function launcherFor(dir: string): string | undefined {
-  for (let folder = dir; ; folder = dirname(folder)) {
-    const path = join(folder, LAUNCHER)
-    if (fs.existsSync(path)) return folder === dir ? LAUNCHER : quoted(path)
-    if (folder === dirname(folder)) return foldersOf('lockpact').length > 0 ? 'lockpact' : undefined
-  }
+  const bin = binFor(dir)
+  if (bin !== undefined) return bin === join(dir, BIN) ? LAUNCHER : quoted(join(bin, 'lockpact'))
+  return foldersOf('lockpact').length > 0 ? 'lockpact' : undefined
+}
+
+/** What the crontab lines start and is not there. */
+function missingFor(dir: string): string[] {
+  return [...(launcherFor(dir) === undefined ? ['lockpact'] : []), ...(foldersOf('claude').length === 0 ? ['claude'] : [])]
+}
+
+/** The hooks of the template. They are kept with the project, so their path is relative. */
+function hooksFor(dir: string): string {
+  return template('claude-settings.json').replaceAll(BIN, relative(dir, binFor(dir) ?? join(dir, BIN)))
 }
 
 /** The lines of the template for this folder and this machine. */

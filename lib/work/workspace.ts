@@ -35,6 +35,7 @@ export function initWorkspace(dir: string): Workspace {
     if (!fs.existsSync(ignore)) fs.writeFileSync(ignore, '# The state of one machine.\n*\n')
     return { dir: fs.realpathSync.native(resolve(dir)), created }
   } catch (error) {
+    if (systemCode(error) === 'EEXIST') throw new LockError('EEXIST', `${folder} is not a folder: move it away, and run lockpact init again`, { file: folder, cause: error })
     throw machineError('make a workspace of', { file: dir }, error)
   }
 }
