@@ -1,5 +1,5 @@
 import { fs, relative } from '../core/index.js'
-import type { Command } from './command.js'
+import { type Command, EXIT } from './command.js'
 
 export const command: Command = {
   usage: 'guard',
@@ -25,8 +25,8 @@ export const command: Command = {
     const isBypassed = process.env['LOCKPACT_BYPASS'] === '1'
     if (root !== undefined) work.logEvent(root, { type: isBypassed ? 'bypassed' : 'refused', what: relative(root, path), by: session ?? null, against, why: 'guard' })
     if (isBypassed) return 0
-    io.say(why)
-    return 2
+    io.warn(why)
+    return EXIT.blocked
   },
 }
 

@@ -1,6 +1,6 @@
 import { locate, plain } from '../core/index.js'
 import { appendLine, tailLines } from '../files/index.js'
-import { type Command, count } from './command.js'
+import { type Command, count, usageError } from './command.js'
 import { holdingOf, holdOptions } from './files.js'
 import { workspaceIfAny } from './session.js'
 
@@ -18,6 +18,7 @@ export const append: Command = {
   async run([file, ...words], values, io) {
     try {
       const [bytes, keep] = [count(values, 'rotate', 'a number of bytes'), count(values, 'keep', 'a number of files')]
+      if (keep !== undefined && bytes === undefined) throw usageError('--keep is about --rotate BYTES; give that too')
       const rotate = bytes === undefined ? undefined : { bytes, ...(keep !== undefined && { keep }) }
       const line = await appendLine(file!, words.join(' '), { ...holdingOf(workspaceIfAny(), file!, values), rotate })
       io.print({ appended: true, file: locate(file!).file, line }, plain(line))
@@ -36,8 +37,8 @@ export const tail: Command = {
   examples: ['lockpact tail memory/heartbeat-log.md -n 5'],
 
   async run([file], values, io) {
-    const { lock, onEvent } = holdingOf(workspaceIfAny(), file!, values)
-    const lines = await tailLines(file!, count(values, 'lines', 'a number of lines'), { lock, onEvent })
+    const { lock } = holdingOf(workspaceIfAny(), file!, values)
+    const lines = await tailLines(file!, count(values, 'lines', 'a number of lines'), { lock })
     io.print({ file: locate(file!).file, lines }, lines.map(plain).join('\n'))
     if (lines.length === 0) io.say(`no lines in ${file}`)
     return 0

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
-import { type AcquireOptions, idOf, isLockError, type Lock, locate, LockError, renewLock } from '../core/index.js'
-import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, type GateOptions, type Go, type Intent, isGivenBack, listSlots, logEvent, ownLock, remember, sessionWithin } from '../work/index.js'
+import { type AcquireOptions, idOf, isLockError, type Lock, locate, LockError, type LockEvent, renewLock, resolve } from '../core/index.js'
+import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, type GateOptions, type Go, type Intent, isGivenBack, listSlots, logEvent, logLockEvent, ownLock, remember, sessionWithin } from '../work/index.js'
 import { type Command, duration, EXIT, type Io, list, text, usageError, type Values } from './command.js'
 import { skipWords } from './skip.js'
 import { type Ending, supervise } from './supervise.js'
@@ -86,6 +86,8 @@ export interface Plan {
 }
 
 export const DEFAULT_TTL_MS = 600_000
+/** Between two renewals; setInterval cannot count for ever. */
+const LONGEST_MS = 3_600_000
 
 function planOf(command: string[], values: Values): Plan {
   if (command.length === 0) throw usageError('the command is missing: lockpact run … -- CMD')
@@ -107,7 +109,8 @@ function planOf(command: string[], values: Values): Plan {
     rule: { every: ms('every'), offset: ms('offset'), cooldown: ms('cooldown'), slot: text(values, 'name') },
     isExplicit: done === 'explicit',
     locks: inOrder(locks),
-    writes,
+    // As everywhere on the command line, relative to the working folder.
+    writes: writes.map((path) => (path.startsWith('name:') ? path : resolve(path))),
     task: text(values, 'task') ?? slot ?? owner,
     policy: text(values, 'policy') as Plan['policy'],
     wait: ms('wait', 'forever'),
@@ -140,7 +143,7 @@ class Held {
   constructor(plan: Plan, io: Io) {
     this.#plan = plan
     this.#io = io
-    this.#everyMs = plan.ttlMs / 3
+    this.#everyMs = Math.min(plan.ttlMs / 3, LONGEST_MS)
   }
 
   // ---- before the command ----
@@ -166,7 +169,6 @@ class Held {
       for (const lock of locks) await this.#lock(lock)
     } catch (error) {
       if (!isLockError(error)) throw error
-      if (root !== undefined && error.code === 'ELOCKED' && !('conflicts' in error)) logEvent(root, { type: 'refused', what: error.file ?? '', by: owner, against: error.holder?.owner ?? null, why: error.verdict ?? null })
       const status = this.#io.fail(error, 'conflicts' in error ? { granted: false, task: this.#plan.task, conflicts: error.conflicts } : { held: false })
       return { status, how: error.code === 'ELOCKED' ? 'skipped' : 'failed', note: error.message }
     }
@@ -189,7 +191,8 @@ class Held {
     const { wait, owner, ttlMs, root } = this.#plan
     const outer = ownLock(root, resource)
     if (outer) await this.#keep(resource, outer)
-    const options: AcquireOptions = { owner, ttl: ttlMs, ...(wait !== undefined && { wait }), ...(outer && { lockFile: `${outer.lockFile}.inner` }) }
+    const onEvent = (event: LockEvent) => logLockEvent(root, event)
+    const options: AcquireOptions = { owner, ttl: ttlMs, onEvent, ...(wait !== undefined && { wait }), ...(outer && { lockFile: `${outer.lockFile}.inner` }) }
     const lock = await acquireWatching(resource, options)
     this.#locks.push(lock)
     lock.signal.addEventListener('abort', () => void this.#onLoss(lock.token, `the lock of ${lock.file}`))
@@ -234,16 +237,16 @@ class Held {
   async #renew(): Promise<void> {
     const { ttlMs, task, slot, also } = this.#plan
     const isLate = performance.now() - this.#renewed > ttlMs
-    const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string) => {
+    const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string, name?: string) => {
       if (!held || this.#isGivenBack(held.token)) return
       await held.renew().catch(async (error: unknown) => {
-        if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what)
+        if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what, name)
         else if (isLate) throw error
       })
     }
     if (also) await attempt({ renew: () => also.renew() }, also.what)
-    await attempt(this.#slot, `the slot ${slot}`)
-    await attempt(this.#intent, `what ${task} has declared`)
+    await attempt(this.#slot, `the slot ${slot}`, `slot:${slot}`)
+    await attempt(this.#intent, `what ${task} has declared`, task)
     for (const outer of this.#outer) await attempt(outer, `the lock of ${outer.file}`)
     this.#renewed = performance.now()
   }
@@ -256,10 +259,11 @@ class Held {
   }
 
   // The command may have given back by itself what it was given.
-  async #onLoss(token: string | undefined, what: string): Promise<void> {
+  // `name`: as its event names it; that of a lock has been logged.
+  async #onLoss(token: string | undefined, what: string, name?: string): Promise<void> {
     if (this.#isGivenBack(token) || this.#lost.signal.aborted) return
     this.#io.warn(`${what} was lost; the command is being ended`)
-    if (this.#plan.root !== undefined) logEvent(this.#plan.root, { type: 'lost', what, by: this.#plan.owner })
+    if (this.#plan.root !== undefined && name !== undefined) logEvent(this.#plan.root, { type: 'lost', what: name, by: this.#plan.owner })
     this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
   }
 

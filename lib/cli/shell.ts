@@ -72,8 +72,8 @@ export function writesOf(line: string, cwd: string, home: string | undefined, is
       at++
       continue
     }
-    // f() { … }
-    if (text === '(' && words.length > 0) return found
+    // f() { … }, and (( arithmetic ))
+    if (text === '(' && (words.length > 0 || (next?.kind === 'operator' && next.text === '('))) return found
     if (words[0]?.isClear && LEAVING.has(words[0].text)) return found
     endCommand(text)
     isAlternative = text === '||'

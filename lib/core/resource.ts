@@ -13,7 +13,7 @@ export interface Place {
 }
 
 /** What lock files, inner locks (of work that goes on under a lock) and their guards end in. */
-export const LOCK_FILE = /\.lock(\.inner)?((\.guard)*)$/
+export const LOCK_FILE = /\.lock(\.inner)*((\.guard)*)$/
 
 const NAME = 'name:'
 const PART = '::'

@@ -29,7 +29,7 @@ export interface HoldOptions {
    * The lock of this file that is held already, by this process or (its token) by one that works together with it. The change then
    * goes on under it, and takes the inner lock `<lock file>.inner`, so that two at once still exclude each other.
    */
-  lock?: { token: string } | undefined
+  lock?: { token: string; lockFile?: string } | undefined
   /** Stops the waiting. */
   signal?: AbortSignal | undefined
   /** Told what happens to the lock. */
@@ -56,8 +56,8 @@ export async function holdFile<T>(file: string, options: HoldOptions & { lockTtl
   const { wait = DEFAULT_WAIT, owner, lock, signal, onEvent, lockTtl } = options
   const place = await locateFile(file)
   const path = place.file
-  const outer = lock && { ...place, token: lock.token }
-  if (outer) checkHeld(outer)
+  const outer = lock && { ...place, token: lock.token, lockFile: lock.lockFile ?? place.lockFile }
+  if (outer) checkHeld(outer, place)
   // By the path that was found: a link may lead elsewhere by now.
   const own = await acquireLock(path, {
     wait,
@@ -84,9 +84,10 @@ export async function locateFile(file: string): Promise<Place> {
   throw new LockError('EINVAL', `${show(file)} is not a file; a part and a free name have no text of their own`)
 }
 
-function checkHeld({ file, token, lockFile }: Held): void {
+function checkHeld({ file, token, lockFile }: Held, place: Place): void {
   const { stamp } = inspectLock(file, { lockFile })
-  if (stamp?.id !== idOf(token)) throw new LockError('ENOTACQUIRED', `the given lock does not hold ${file}`, { file, holder: stamp })
+  const isOfFile = lockFile.startsWith(place.lockFile) && /^(\.inner)*$/.test(lockFile.slice(place.lockFile.length))
+  if (!isOfFile || stamp?.id !== idOf(token)) throw new LockError('ENOTACQUIRED', `the given lock does not hold ${file}`, { file, holder: stamp })
 }
 
 // ---- what a dead predecessor left ----

@@ -18,7 +18,8 @@ export interface AppendOptions extends HoldOptions {
  * A writer that is killed leaves no part of a line: the next one completes it. A missing file is created; where the lines end in
  * `\r\n`, so does this one.
  *
- * Rejects with `EINVAL` (not a single line), `ELOCKED`, `ECOMPROMISED`, or the system's code; then nothing was appended.
+ * Rejects with `EINVAL` (not a single line), `ELOCKED`, `ENOTACQUIRED` (option `lock`), `ECOMPROMISED`, or the system's code; then nothing
+ * was appended, unless only `fsync` failed.
  *
  * @example await appendLine('memory/heartbeat-log.md', 'hourly: shipped the reply', { rotate: { bytes: 100_000 } })
  */

@@ -103,7 +103,7 @@ async function changeQueue(queue: string, options: HoldOptions, change: (text: s
 const MAX_TTL_MS = 365 * 86_400_000
 // Some editors put a byte order mark first, and some texts have other line separators in them.
 const ITEM = /^(\uFEFF?[-*+] )\[([ ~])\] (?=\S)(.*)$/s
-const CLAIM = / @\S+ until (\S+) <!-- lockpact:([0-9a-f]{16}) -->$/
+const CLAIM = / @\S+ until (\S+) <!-- lockpact:([0-9a-f]{16}) -->\s*$/
 const FENCE = /^( {0,3})(`{3,}(?=[^`]*$)|~{3,})/s
 const BULLET = /^\uFEFF?([-*+]|\d{1,9}[.)])\s/
 

@@ -4,7 +4,7 @@ import { checkOptions, finite } from './gate.js'
 import { type Conflict, conflictsOf, type Intent as Entry, isCircle, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, isProcess, overBy, type Processes, processesOf, processHere, sharesProcess } from './lease.js'
 import { recall } from './session.js'
-import { asWorkErrors, changeDocument, findWorkspace, FOLDER, type Kind, listDocument, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
+import { asWorkErrors, changeDocument, findWorkspace, FOLDER, HELD_LONG_MS, type Kind, listDocument, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
 /** What a task is going to write, and what is to happen when others are at it. */
 export interface DeclareOptions {
@@ -117,7 +117,13 @@ export async function declareWrites(options: DeclareOptions): Promise<Intent> {
   if (conflicts.length > 0) {
     tell(refused !== undefined ? 'conflict' : policy === 'queue' ? 'queued' : 'warned', conflicts)
     if (refused !== undefined) throw refusal(task, conflicts, refused)
-    if (policy === 'queue') return handle(asked, token, await admission(asked, place, options.signal), [], tell)
+    if (policy === 'queue') {
+      const started = performance.now()
+      const until = await admission(asked, place, options.signal)
+      const ms = Math.round(performance.now() - started)
+      if (ms > HELD_LONG_MS) logEach(root, writes, { type: 'waited', by: task, against: conflicts[0]!.task ?? conflicts[0]!.owner, ms })
+      return handle(asked, token, until, [], tell)
+    }
   }
   return handle(asked, token, lease.until, policy === 'warn' ? conflicts : [], tell)
 }
@@ -149,7 +155,10 @@ async function admission(asked: Asked, place: Entry, signal: AbortSignal | undef
       if (conflicts.length === 0) {
         const until = await admit(asked, id)
         if (until !== undefined) return until
-      } else if (performance.now() - started >= waitMs) throw refusal(task, conflicts, `, after waiting for ${Math.round((performance.now() - started) / 1000)} s`)
+      } else if (performance.now() - started >= waitMs) {
+        logEach(root, conflicts.map(({ path }) => path), { type: 'conflict', by: task, against: conflicts[0]!.task ?? conflicts[0]!.owner, why: 'waited in vain', ms: Math.round(performance.now() - started) })
+        throw refusal(task, conflicts, `, after waiting for ${Math.round((performance.now() - started) / 1000)} s`)
+      }
       if (performance.now() - renewed > PLACE_TTL_MS / 3) {
         renewed = performance.now()
         await changeDocument(root, INTENTS, (intents) => replaced(intents, id, (entry) => (place = extendLease(entry))))
@@ -206,7 +215,7 @@ function isSame(entry: Entry, { task, worker }: Asked): boolean {
 }
 
 function tellOver({ root, task }: Asked, over: Entry[]): void {
-  for (const dead of over) logEvent(root, { type: 'recovered', what: dead.writes.join(' '), by: task, against: dead.task, why: overBy(dead) ?? null })
+  for (const dead of over) logEach(root, dead.writes, { type: 'recovered', by: task, against: dead.task, why: overBy(dead) ?? null })
 }
 
 async function locksInTheWay({ root, writes, worker }: Asked): Promise<Conflict[]> {
@@ -259,7 +268,7 @@ function handle({ root, task, writes }: Asked, token: string, until: string, ove
     const entry = readDocument(root, INTENTS).find((each) => each.id === id)
     if (isReleased || (entry && !overBy(entry))) return
     stop()
-    logEvent(root, { type: 'lost', what: writes.join(' '), by: task, why: entry ? 'expired' : 'withdrawn' })
+    logEach(root, writes, { type: 'lost', by: task, why: entry ? 'expired' : 'withdrawn' })
     aborter!.abort(gone(task, entry))
   }
   const intent = {
@@ -348,7 +357,7 @@ async function withdraw(root: string, id: string): Promise<boolean> {
     return replaced(intents, id, () => undefined)
   })
   const ms = entry ? Date.now() - Date.parse(entry.since) : 0
-  if (entry && ms > 1_000 && !entry.queued) logEvent(root, { type: 'held', what: entry.writes.join(' '), by: entry.task, why: 'declared', ms })
+  if (entry && ms > HELD_LONG_MS && !entry.queued) logEach(root, entry.writes, { type: 'held', by: entry.task, why: 'declared', ms })
   return entry !== undefined && !overBy(entry)
 }
 
@@ -436,4 +445,11 @@ function isIntent(value: object): boolean {
     (worker === undefined || isListOf(worker, isProcess)) &&
     (overlaps === undefined || isListOf(overlaps, (each) => typeof each === 'object' && each !== null))
   )
+}
+
+const MAX_LOGGED = 20
+
+// One event for each path, as everything else is logged.
+function logEach(root: string, paths: string[], event: Omit<WorkEvent, 'what'>): void {
+  for (const what of paths.slice(0, MAX_LOGGED)) logEvent(root, { ...event, what })
 }

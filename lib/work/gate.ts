@@ -2,7 +2,7 @@ import { checkLabels, type Duration, idOf, LockError, show, toMs } from '../core
 import { checkLine } from '../files/index.js'
 import { beginLease, extendLease, isLease, isTime, overBy } from './lease.js'
 import { ask, begin, finish, newSlot, type Outcome, type Recovered, type Refused, type Rule, type Running, type Slot } from './slot.js'
-import { changeDocument, findWorkspace, type Kind, listDocument, logEvent, readDocument } from './workspace.js'
+import { changeDocument, findWorkspace, HELD_LONG_MS, type Kind, listDocument, logEvent, readDocument } from './workspace.js'
 
 /** Where and by whom; the rule, if the caller has one. */
 export interface GateOptions {
@@ -12,7 +12,7 @@ export interface GateOptions {
   offset?: Duration | undefined
   /** Not sooner than this after the last that was done, by whomever. */
   cooldown?: Duration | undefined
-  /** Once for this name, such as a date or a version. */
+  /** Once for this name, such as a date or a version: the last 100 names are known. */
   slot?: string | undefined
   /** How long a run may take before the slot is open again. Default `'1h'`. */
   ttl?: Duration | undefined
@@ -185,7 +185,7 @@ async function endSlot(key: string, token: string, outcome: Ending, options: End
   const text = note === undefined || note === '' ? null : note
   const run = await changeSlot(key, token, dir, (slot, id) => finish(slot, id, outcome, text, Date.now()))
   const ms = Date.now() - Date.parse(run.running.since)
-  if (ms > 1_000) logEvent(run.root, { type: 'held', what: `slot:${key}`, by: run.running.by, why: outcome, ms })
+  if (ms > HELD_LONG_MS) logEvent(run.root, { type: 'held', what: `slot:${key}`, by: run.running.by, why: outcome, ms })
 }
 
 async function extend(key: string, token: string, options: SlotOptions, change: (running: Running) => Running): Promise<Running> {

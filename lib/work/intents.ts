@@ -87,7 +87,7 @@ export function noted(intents: Intent[], newest: Intent): Intent[] {
   return intents.map((intent) => {
     const path = newest.writes.find((ours) => intent.writes.some((theirs) => overlap(ours, theirs)))
     if (path === undefined || intent.id === newest.id || !known.has(intent.task)) return intent
-    return { ...intent, overlaps: [...(intent.overlaps ?? []).slice(-MAX_OVERLAPS), conflictWith(newest, path)] }
+    return { ...intent, overlaps: [...(intent.overlaps ?? []).slice(1 - MAX_OVERLAPS), conflictWith(newest, path)] }
   })
 }
 

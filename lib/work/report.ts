@@ -46,7 +46,7 @@ export function summarize(all: Logged[], since: number, until: number): Report {
   const events = all.filter(({ at }) => Date.parse(at) >= since && Date.parse(at) <= until)
   const first = events.reduce((least, { at, ms = 0 }) => Math.min(least, Date.parse(at) - ms), until)
   return {
-    since: iso(Number.isFinite(since) ? since : first),
+    since: iso(since > -8e15 ? since : first),
     until: iso(until),
     events: events.length,
     totals: countsOf(events),

@@ -85,13 +85,13 @@ export function endSession(root: string, session: string): void {
   fs.rmSync(join(root, FOLDER, `${kindOf(chainOf(session).at(-1)!).file}.json`), { force: true })
 }
 
-/** The lock of a resource, when this session holds it. */
+/** The lock of a resource, when this session holds it; the innermost, if it goes on under its own. */
 export function ownLock(root: string | undefined, resource: string, options: { lockFile?: string } = {}): { token: string; file: string; lockFile: string } | undefined {
   const locks = recall(root).filter(({ kind }) => kind === 'lock')
   if (locks.length === 0) return undefined
   const { file, lockFile, stamp }: Inspection = inspectLock(resource, options)
   const own = locks.find((each) => each.lockFile === lockFile && idOf(each.token) === stamp?.id)
-  return own && { token: own.token, file, lockFile }
+  return own && (ownLock(root, resource, { lockFile: `${lockFile}.inner` }) ?? { token: own.token, file, lockFile })
 }
 
 // An expired lease that nobody took is still ours.

@@ -283,7 +283,8 @@ export interface WorkEvent {
   changed?: Record<string, { before: unknown; after: unknown }>
 }
 
-const HELD_LONG_MS = 1_000
+/** Holds and waits that are longer are events. */
+export const HELD_LONG_MS = 1_000
 
 /** What happened to a lock, as an event of the workspace, if there is one and it is worth a line. For `onEvent`; never throws. */
 export function logLockEvent(root: string | undefined, { type, file, owner, holder, ms = 0 }: LockEvent): void {
@@ -291,7 +292,10 @@ export function logLockEvent(root: string | undefined, { type, file, owner, hold
   const about = { what: nameIn(root, file), by: owner ?? null }
   const against = holder?.owner ?? null
   if (type === 'refused') logEvent(root, { type, ...about, against, why: holder?.reason ?? null, ms })
-  else if (type === 'acquired' && holder) logEvent(root, { type: 'recovered', ...about, against })
+  else if (type === 'acquired') {
+    if (holder) logEvent(root, { type: 'recovered', ...about, against })
+    if (ms > HELD_LONG_MS) logEvent(root, { type: 'waited', ...about, ms })
+  }
   else if (type === 'lost') logEvent(root, { type, ...about, ms })
   else if (type === 'released' && ms > HELD_LONG_MS) logEvent(root, { type: 'held', ...about, ms })
 }

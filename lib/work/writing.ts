@@ -1,4 +1,4 @@
-import { describeHold, describeHolder, idOf, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, fs, quoted, show } from '../core/index.js'
+import { describeHold, dirname, describeHolder, idOf, type Inspection, inspectLock, inspectLockFile, LOCK_FILE, lockFilesBelow, fs, quoted, sep, show } from '../core/index.js'
 import { INTENTS } from './declare.js'
 import { conflictsOf } from './intents.js'
 import { overBy } from './lease.js'
@@ -16,29 +16,36 @@ export interface Disturbed {
 }
 
 /**
- * Whom a session would disturb by writing these absolute paths: the holder of the file's lock, or of one below a folder; the task that
+ * Whom a session would disturb by writing these absolute paths: the holder of the file's lock, of a folder above, or of one below; the task that
  * has declared it; the holder of a lock file that is about to be removed. Part locks are about parts, and do not count.
  */
 export async function whomDisturbs(root: string | undefined, paths: string[], session: string | undefined): Promise<Disturbed | undefined> {
   const own = new Set(recall(root, session).map(({ token }) => idOf(token)))
   for (const path of paths) {
     // What cannot be a path, or cannot be looked at, is in nobody's way.
-    const disturbed = await lockedBy(path, own).catch(() => undefined) ?? (root === undefined ? undefined : declaredBy(root, path, own))
+    const disturbed = await lockedBy(root, path, own).catch(() => undefined) ?? (root === undefined ? undefined : declaredBy(root, path, own))
     if (disturbed) return disturbed
   }
   return undefined
 }
 
-async function lockedBy(path: string, own: Set<string>): Promise<Disturbed | undefined> {
-  const held = (await locksOn(path)).find(({ state, stamp }) => state === 'held' && stamp && !own.has(stamp.id ?? ''))
+async function lockedBy(root: string | undefined, path: string, own: Set<string>): Promise<Disturbed | undefined> {
+  const held = (await locksOn(root, path)).find(({ state, stamp }) => state === 'held' && stamp && !own.has(stamp.id ?? ''))
   return held && { path, against: held.stamp!.owner ?? null, why: lockWords(path, held) }
 }
 
-async function locksOn(path: string): Promise<Inspection[]> {
+// Within the workspace.
+function foldersAbove(root: string | undefined, path: string): string[] {
+  const folders: string[] = []
+  for (let folder = dirname(path); root !== undefined && folder.startsWith(root + sep); folder = dirname(folder)) folders.push(folder)
+  return folders
+}
+
+async function locksOn(root: string | undefined, path: string): Promise<Inspection[]> {
   if (LOCK_FILE.test(path)) return [inspectLockFile(path)]
   const isFolder = fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()
   const below = isFolder ? (await lockFilesBelow(path)).filter((lock) => lock.endsWith('.lock')) : []
-  return [inspectLock(path), ...below.map(inspectLockFile)]
+  return [inspectLock(path), ...foldersAbove(root, path).map((folder) => inspectLock(folder)), ...below.map(inspectLockFile)]
 }
 
 function lockWords(path: string, { file, stamp }: Inspection): string {
