@@ -5,8 +5,10 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { acquireLock, inspectLock, releaseLock } from 'lockpact'
+import { createJob, recordRun, showJob, updateJob } from 'lockpact/jobs'
 import { initWorkspace, readEvents } from 'lockpact/work'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beginRun, FIELDS } from '../lib/jobs/index.js'
 import { installed, type Json, load, MODERN, Peer, workspaceWithServer } from './mcp-peer.js'
 import { commandPath, projectFolder, sleep, start, startNode, tempFolder, until } from './support.js'
 
@@ -181,7 +183,7 @@ describe('garbage', () => {
     let asked = 0
     for (const { name, inputSchema } of tools as Json[]) {
       const { properties, required } = inputSchema
-      const sound = Object.fromEntries(required.map((each: string) => [each, properties[each].type === 'array' ? ['x'] : 'x']))
+      const sound = Object.fromEntries(required.map((each: string) => [each, properties[each].type === 'array' ? ['x'] : (properties[each].enum?.[0] ?? 'x')]))
       const wrong: [string, object][] = required.map((each: string) => [each, { ...sound, [each]: undefined }])
       wrong.push(['surprise', { ...sound, surprise: 1 }], ['__proto__', JSON.parse(`${JSON.stringify(sound).slice(0, -1)}${required.length ? ',' : ''}"__proto__":1}`)])
       for (const [each, { type, enum: words }] of Object.entries<Json>(properties)) {
@@ -213,6 +215,7 @@ describe('garbage', () => {
       ['gate', { key: 'k', every_seconds: 60, slot: 'x' }, 'every'],
       ['take_item', { queue: 'none.md' }, 'there is no queue'],
       ['append_line', { file: 'log.md', text: 'two\nlines' }, 'single line'],
+      ['jobs', { action: 'update', job: 'j', fields: { task: 'x' }, if_rev: -1 }, 'if_rev must be from 0'],
     ]
     for (const [name, given, words] of VALUES) expect(await peer.problem(name, given)).toContain(words)
   })
@@ -294,6 +297,26 @@ describe('beginning and ending', () => {
   })
 })
 
+/** Calls of a tool, each answer held against the shape that the tool names; and the first fields of these. */
+async function validated(peer: Peer, folder: string) {
+  const { default: ajv } = await load(folder, 'ajv/dist/2020.js')
+  const seen = new Map<string, Set<string>>()
+  const shapes = new Map<string, Json>()
+  for (const { name, outputSchema } of (await peer.ask('tools/list')).result.tools) {
+    shapes.set(name, new ajv.default({ strict: false }).compile(outputSchema))
+    seen.set(name, new Set())
+  }
+  const call = async (name: string, given: object = {}) => {
+    const { structuredContent, content, isError } = await peer.tool(name, given)
+    expect(isError, content[0].text).toBeUndefined()
+    expect(shapes.get(name)(structuredContent), `${name} ${JSON.stringify([structuredContent, shapes.get(name).errors])}`).toBe(true)
+    expect(JSON.parse(content[0].text)).toEqual(structuredContent)
+    seen.get(name)!.add(String(Object.values(structuredContent)[0]))
+    return structuredContent
+  }
+  return { call, seen }
+}
+
 describe('the tools', () => {
   test('a claim is a lock that everybody sees, and outlives the server', async () => {
     const { dir, peer } = workspaceWithServer()
@@ -362,7 +385,7 @@ describe('the tools', () => {
     const peer = new Peer(dir)
     expect((await peer.call('claim', { resource: 'a.md' })).resource).toBe(join(dir, 'a.md'))
     expect((await peer.call('status', { paths: ['a.md'] })).locks).toHaveLength(1)
-    for (const [name, given] of [['gate', { key: 'k' }], ['declare', { task: 't', writes: ['a'] }], ['status', {}], ['claim', { resource: 'name:x' }], ['done', { key: 'k', token: 't' }], ['withdraw', { task: 't', token: 't' }]] as const) expect(await peer.problem(name, given)).toContain('lockpact init')
+    for (const [name, given] of [['gate', { key: 'k' }], ['declare', { task: 't', writes: ['a'] }], ['status', {}], ['jobs', { action: 'list' }], ['claim', { resource: 'name:x' }], ['done', { key: 'k', token: 't' }], ['withdraw', { task: 't', token: 't' }]] as const) expect(await peer.problem(name, given)).toContain('lockpact init')
     initWorkspace(dir)
     expect((await peer.call('gate', { key: 'k' })).go).toBe(true)
     const named = new Peer(dir, ['--dir', join(dir, 'nothing')])
@@ -383,23 +406,9 @@ describe('the tools', () => {
   test('a day of one agent and of another: every answer is of the shape that its tool names, and is repeated as text', async ({ skip }) => {
     const packages = await installed('@modelcontextprotocol/sdk', '@modelcontextprotocol/client')
     if ('why' in packages) return skip(packages.why)
-    const { default: ajv } = await load(packages.folder, 'ajv/dist/2020.js')
     const { dir, peer } = workspaceWithServer()
     writeFileSync(join(dir, 'queue.md'), '- [ ] an item\n  and more\n')
-    const seen = new Map<string, Set<string>>()
-    const shapes = new Map<string, Json>()
-    for (const { name, outputSchema } of (await peer.ask('tools/list')).result.tools) {
-      shapes.set(name, new ajv.default({ strict: false }).compile(outputSchema))
-      seen.set(name, new Set())
-    }
-    const call = async (name: string, given: object = {}) => {
-      const { structuredContent, content, isError } = await peer.tool(name, given)
-      expect(isError, content[0].text).toBeUndefined()
-      expect(shapes.get(name)(structuredContent), `${name} ${JSON.stringify([structuredContent, shapes.get(name).errors])}`).toBe(true)
-      expect(JSON.parse(content[0].text)).toEqual(structuredContent)
-      seen.get(name)!.add(String(Object.values(structuredContent)[0]))
-      return structuredContent
-    }
+    const { call, seen } = await validated(peer, packages.folder)
     const { token } = await call('claim', { resource: 'a.md', owner: 'hourly' })
     await call('claim', { resource: 'a.md', reason: 'too late' })
     await call('status')
@@ -434,6 +443,7 @@ describe('the tools', () => {
     await call('finish_item', { queue: 'queue.md', token: second.token, result: 'shipped' })
     await call('append_line', { file: 'log.md', text: 'a line', rotate_bytes: 1000 })
     await call('release', { resource: 'a.md', token })
+    await call('jobs', { action: 'list' })
     const { totals, pairs, skips } = await call('report')
     expect([totals.refused, totals.skipped, totals.conflict > 0, pairs.length > 0, skips.length > 0]).toEqual([3, 2, true, true, true])
     expect([...seen].filter(([, answers]) => answers.size === 0)).toEqual([])
@@ -461,10 +471,149 @@ describe('the tools', () => {
     for (const { name, title, description, annotations, inputSchema, outputSchema } of tools) {
       expect(name).toMatch(/^[a-z_]{1,64}$/)
       expect([title, description].every((words) => words.length > 10)).toBe(true)
-      expect(annotations, name).toEqual({ readOnlyHint: ['status', 'report'].includes(name), destructiveHint: false, idempotentHint: ['status', 'report'].includes(name), openWorldHint: false })
+      expect(annotations, name).toEqual({ readOnlyHint: ['status', 'report'].includes(name), destructiveHint: name === 'jobs', idempotentHint: ['status', 'report'].includes(name), openWorldHint: false })
       expect([inputSchema.type, inputSchema.additionalProperties, outputSchema.type]).toEqual(['object', false, 'object'])
       if (outputSchema.properties.token) expect(description, name).toMatch(/lasts? ttl_seconds|yours for ttl_seconds/)
     }
+  })
+})
+
+describe('jobs', () => {
+  const HOURLY = { kind: 'cron', expr: '0 * * * *', tz: 'Europe/Berlin' }
+  const LATER = '2099-01-01T00:00:00.000Z'
+  const roster = (dir: string) => readFileSync(join(dir, '.lockpact/jobs.json'), 'utf8')
+  const shapeOf = async (peer: Peer) => (await peer.ask('tools/list')).result.tools.find(({ name }: Json) => name === 'jobs')
+
+  test('list, show, create, update, pause, resume, delete: every answer is of the shape that is named, without nulls', async ({ skip }) => {
+    const packages = await installed('@modelcontextprotocol/sdk', '@modelcontextprotocol/client')
+    if ('why' in packages) return skip(packages.why)
+    const { dir, peer } = workspaceWithServer()
+    mkdirSync(join(dir, 'memory'))
+    writeFileSync(join(dir, 'memory/prompt.md'), 'Reply.')
+    const { outputSchema } = await shapeOf(peer)
+    const validatedCalls = await validated(peer, packages.folder)
+    const call = async (action: string, given: object = {}) => {
+      const answer = await validatedCalls.call('jobs', { action, ...given })
+      expect(JSON.stringify(answer)).not.toContain('null')
+      expect(Object.keys(answer.job ?? {}).filter((field) => !(field in outputSchema.properties.job.properties))).toEqual([])
+      return answer
+    }
+    expect(await call('list')).toEqual({ jobs: [] })
+    const fields = {
+      ...{ name: 'Heartbeat', description: 'answers', enabled: true, schedule: HOURLY, taskSource: 'memory/prompt.md', command: ['claude', '-p'], delivery: { channel: 'slack', target: '#ops' } },
+      ...{ writes: ['memory/queue.md'], policy: 'queue', slot: { key: 'heartbeat', every: '1h', cooldown: 900_000 }, timeout: '30m' },
+    }
+    const { job } = await call('create', { fields, owner: 'hourly' })
+    expect(job).toMatchObject({ ...fields, id: expect.stringMatching(/^job-/), rev: 1, createdBy: 'hourly', status: 'active', runCount: 0 })
+    const { job: once } = await call('create', { fields: { name: 'once', schedule: { kind: 'at', at: LATER }, task: 'a long prompt', command: 'cat', deleteAfterRun: true, timeout: 60_000 } })
+    expect(once).toMatchObject({ nextRunAt: LATER, task: 'a long prompt', deleteAfterRun: true })
+    const { jobs } = await call('list')
+    expect(jobs.map(({ name }: Json) => name)).toEqual(['Heartbeat', 'once'])
+    expect(jobs[1]).toEqual({ ...once, task: undefined })
+    for (const name of [job.id, 'HEARTBEAT']) expect(await call('show', { job: name })).toEqual({ job })
+    expect((await call('pause', { job: 'heartbeat' })).job).toMatchObject({ id: job.id, status: 'paused', rev: 2 })
+    expect((await call('resume', { job: job.id })).job).toMatchObject({ status: 'active', nextRunAt: job.nextRunAt })
+    const begun = (await beginRun('heartbeat', { dir, ttlMs: 60_000, pid: process.pid, owner: 'scheduler' })) as Json
+    const shown = await call('show', { job: 'heartbeat' })
+    expect(shown.job.running).toEqual({ by: 'scheduler', since: begun.job.running.since, until: begun.job.running.until })
+    await recordRun('heartbeat', { status: 'error', startedAt: Date.now(), durationMs: 5, error: 'exit status 3', taskSha256: 'ab'.repeat(32) }, { dir })
+    expect((await call('show', { job: 'heartbeat' })).job).toMatchObject({ lastRunStatus: 'error', lastRunError: 'exit status 3', consecutiveErrors: 1 })
+    expect((await call('delete', { job: 'once' })).job).toEqual(once)
+    expect((await call('list')).jobs).toHaveLength(1)
+    expect(readEvents(dir).filter(({ type, by }) => type === 'job' && by === 'hourly')).toMatchObject([{ why: 'created' }])
+  })
+
+  const PATCHES: [object, object][] = [
+    [{ task: 'another prompt' }, { task: { before: 'a prompt', after: 'another prompt' } }],
+    [{ taskSource: 'prompt.md' }, { task: { before: 'a prompt' }, taskSource: { after: 'prompt.md' } }],
+    [{ schedule: { kind: 'every', every: '20m' } }, { schedule: { before: HOURLY, after: { kind: 'every', every: '20m' } } }],
+    [{ description: null, delivery: { channel: 'slack', target: '#dev' }, enabled: false }, { description: { before: 'old' }, delivery: { after: { channel: 'slack', target: '#dev' } }, enabled: { before: true, after: false } }],
+    [{ task: 'a prompt', timeout: null }, {}],
+  ]
+  test.each(PATCHES)('update with %j says what has changed; id and history stay, byte for byte, also during a run', async (fields, changed) => {
+    const { dir, peer } = workspaceWithServer()
+    writeFileSync(join(dir, 'prompt.md'), 'Do.')
+    await createJob({ name: 'other', schedule: HOURLY as never, task: 'y' }, { dir })
+    const { id, rev } = await createJob({ name: 'job', description: 'old', schedule: HOURLY as never, task: 'a prompt' }, { dir, owner: 'me' })
+    await recordRun('job', { status: 'ok', startedAt: '2026-01-02T03:04:05.678Z', durationMs: 1234.5 }, { dir })
+    await recordRun('job', { status: 'error', startedAt: '2026-01-03T03:04:05.678Z', durationMs: 17, error: 'exit status 3' }, { dir })
+    await beginRun('job', { dir, ttlMs: 60_000, pid: process.pid, owner: 'scheduler' })
+    const history = () => [/.*"name":"other".*/, new RegExp(`\\{"id":"${id}"`), /"createdAt":[^}]*"createdBy":"me"/, /"lastRunAt":"2026-01-03.*"running":\{.*?"dueAt":null\}/].map((part) => part.exec(roster(dir))![0])
+    const events = () => readFileSync(join(dir, '.lockpact/events.jsonl'), 'utf8')
+    const [before, eventsBefore] = [history(), events()]
+    expect(before.at(-1)).toContain('"runCount":2,"consecutiveErrors":1')
+    const answer = await peer.call('jobs', { action: 'update', job: 'job', fields, if_rev: rev })
+    expect(answer.changed).toEqual(changed)
+    const isChanged = Object.keys(changed).length > 0
+    expect(answer.job).toMatchObject({ id, rev: isChanged ? 2 : 1, runCount: 2, lastRunError: 'exit status 3' })
+    expect(history()).toEqual(before)
+    expect(events().startsWith(eventsBefore)).toBe(true)
+    expect(events().slice(eventsBefore.length).match(/"why":"\w+"/g) ?? []).toEqual(isChanged ? ['"why":"updated"'] : [])
+  })
+
+  test('if_rev refuses what was decided by an older state; without it, what others say about other fields stays', async () => {
+    const { dir, peer } = workspaceWithServer()
+    const second = new Peer(dir)
+    const { job } = await peer.call('jobs', { action: 'create', fields: { name: 'job', schedule: HOURLY, task: 'x' } })
+    await second.call('jobs', { action: 'update', job: job.id, fields: { task: 'y' }, if_rev: job.rev })
+    expect(await peer.problem('jobs', { action: 'update', job: job.id, fields: { task: 'z' }, if_rev: job.rev })).toContain('has been changed since you read it: its rev is 2, not 1')
+    await Promise.all([
+      peer.call('jobs', { action: 'update', job: 'job', fields: { description: 'by one' } }),
+      second.call('jobs', { action: 'update', job: 'job', fields: { timeout: '5m' } }),
+      updateJob('job', { writes: ['docs'] }, { dir }),
+    ])
+    expect(showJob('job', { dir })).toMatchObject({ rev: 5, task: 'y', description: 'by one', timeout: '5m', writes: ['docs'] })
+  })
+
+  test('what it cannot do it says, and does nothing', async () => {
+    const { dir, peer } = workspaceWithServer()
+    await createJob({ name: 'job', schedule: HOURLY as never, task: 'x' }, { dir })
+    const before = roster(dir)
+    const job = 'job'
+    const WRONG: [object, string][] = [
+      ...['show', 'update', 'pause', 'resume', 'delete'].map((action): [object, string] => [{ action, fields: { task: 'y' } }, 'job is missing']),
+      ...['show', 'pause', 'resume', 'delete'].map((action): [object, string] => [{ action, job, fields: { task: 'y' } }, `${action} has no use for fields`]),
+      [{ action: 'list', job }, 'list has no use for job'],
+      [{ action: 'create' }, 'fields is missing: create needs fields'],
+      [{ action: 'create', job, fields: { name: 'j', schedule: HOURLY, task: 'y' } }, 'create has no use for job'],
+      [{ action: 'delete', job, if_rev: 1 }, 'delete has no use for if_rev'],
+      [{ action: 'update', job }, 'fields is missing: update needs job and fields'],
+      [{ action: 'update', job, fields: {} }, 'the patch is empty'],
+      [{ action: 'update', job, fields: { id: 'job-0123456789' } }, '"id" is not for an author to say'],
+      [{ action: 'update', job, fields: { runCount: 0 } }, '"runCount" is not for an author to say'],
+      [{ action: 'update', job, fields: JSON.parse('{"__proto__":1}') }, '"__proto__" is not for an author to say'],
+      [{ action: 'update', job, fields: { name: null } }, 'a job cannot be without name'],
+      [{ action: 'update', job, fields: { task: null } }, 'a job needs something to do'],
+      [{ action: 'update', job, fields: { task: 5 } }, 'task must be a text'],
+      [{ action: 'update', job, fields: { schedule: { kind: 'cron', expr: '0 25 * * *' } } }, '"25" is no hour'],
+      [{ action: 'update', job, fields: { taskSource: 'none.md' } }, `there is no ${join(dir, 'none.md')}`],
+      [{ action: 'update', job, fields: { writes: ['../x'] } }, 'outside of the workspace'],
+      [{ action: 'update', job, fields: { timeout: 'soon' } }, 'timeout must be'],
+      [{ action: 'update', job: 'other', fields: { task: 'y' } }, 'there is no job "other"; there are "job"'],
+      [{ action: 'create', fields: { name: 'JOB', schedule: HOURLY, task: 'y' } }, 'there is a job "job" already'],
+      [{ action: 'create', fields: { name: 'j', task: 'y' } }, 'a job needs a schedule'],
+      [{ action: 'pause', job, owner: 'o'.repeat(500) }, 'owner'],
+    ]
+    for (const [given, words] of WRONG) expect(await peer.problem('jobs', given), JSON.stringify(given)).toContain(words)
+    expect(roster(dir)).toBe(before)
+  })
+
+  test('a damaged roster is an error that says where, and is left as it is', async () => {
+    const { dir, peer } = workspaceWithServer()
+    await createJob({ name: 'job', schedule: HOURLY as never, task: 'x' }, { dir })
+    const damaged = roster(dir).replace('"enabled":true', '"enabled":tru')
+    writeFileSync(join(dir, '.lockpact/jobs.json'), damaged)
+    const fields = { name: 'new', schedule: HOURLY, task: 'x' }
+    const CALLS = [{ action: 'list' }, { action: 'create', fields }, { action: 'update', job: 'job', fields }, ...['show', 'pause', 'resume', 'delete'].map((action) => ({ action, job: 'job' }))]
+    for (const given of CALLS) expect(await peer.problem('jobs', given), given.action).toMatch(/jobs\.json is damaged: .*line 2, column \d+/)
+    expect(roster(dir)).toBe(damaged)
+  })
+
+  test('the schema of fields names what an author says, and lets null stand for each', async () => {
+    const { inputSchema } = await shapeOf(workspaceWithServer().peer)
+    const { properties } = inputSchema.properties.fields
+    expect(Object.keys(properties).sort()).toEqual([...FIELDS].sort())
+    for (const { anyOf } of Object.values<Json>(properties)) expect(anyOf).toContainEqual({ type: 'null' })
   })
 })
 

@@ -6,13 +6,14 @@ export interface Schema {
   description?: string
   properties?: Record<string, Schema>
   required?: string[]
-  additionalProperties?: false
+  additionalProperties?: false | Schema
   items?: Schema
   enum?: unknown[]
   const?: unknown
   minimum?: number
   maximum?: number
   oneOf?: Schema[]
+  anyOf?: Schema[]
 }
 
 // ---- saying ----
@@ -36,8 +37,14 @@ export function gives(flag: string, granted: Record<string, Schema>, refused?: R
   }
 }
 
-export function object(properties: Record<string, Schema>): Schema {
-  return { type: 'object', ...shape(properties) }
+export function object(properties: Record<string, Schema>, description?: string): Schema {
+  return { type: 'object', ...shape(properties), ...(description !== undefined && { description }) }
+}
+
+/** New values for any of these; null: without. Who gets them says what is wrong with them. */
+export function patch(properties: Record<string, Schema>, description: string): Schema {
+  const fields = Object.entries(shape(properties).properties).map(([name, schema]) => [name, either(schema, { type: 'null' })])
+  return { type: 'object', description, properties: Object.fromEntries(fields) as Record<string, Schema> }
 }
 
 function shape(properties: Record<string, Schema>): { properties: Record<string, Schema>; required: string[] } {
@@ -53,6 +60,8 @@ export const text = (description?: string): Schema => ({ type: 'string', ...(des
 export const texts = (names: string): Record<string, Schema> => Object.fromEntries(names.split(' ').map((name) => [name, text()]))
 export const choice = (description: string, ...words: string[]): Schema => ({ ...text(description), enum: words })
 export const number = (description: string, minimum: number, maximum: number): Schema => ({ type: 'number', description, minimum, maximum })
+/** Not a list of types in one schema, which not every client understands. */
+export const either = (...anyOf: Schema[]): Schema => ({ anyOf })
 export const list = (items: Schema, description?: string): Schema => ({ type: 'array', items, ...(description !== undefined && { description }) })
 
 // ---- checking ----
@@ -70,11 +79,12 @@ export function problemIn(schema: Schema, value: unknown, name = 'arguments'): P
 }
 
 function* problems(schema: Schema, value: unknown, name: string): Generator<Problem> {
-  const { type, properties = {}, required = [], items } = schema
+  const { type, properties = {}, required = [], items, additionalProperties } = schema
   if (!isOf(type, value) || (schema.enum && !schema.enum.includes(value))) {
     return yield { kind: 'shape', message: `${name} must be ${schema.enum?.join(' or ') ?? `of type ${type}`}, not ${show(value)}` }
   }
-  if (type === 'object') {
+  // What is in an open one, who gets it checks.
+  if (type === 'object' && additionalProperties === false) {
     const given = value as Record<string, unknown>
     for (const each of required) if (!Object.hasOwn(given, each)) yield { kind: 'shape', message: `${each} is missing` }
     for (const [each, inner] of Object.entries(given)) {

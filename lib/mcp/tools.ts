@@ -1,8 +1,9 @@
 import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, type LockEvent, releaseLock, renewLock, sep, type Stamp } from '../core/index.js'
 import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
+import { createJob, deleteJob, type Job, type JobOptions, type JobPatch, listJobs, type NewJob, pauseJob, resumeJob, showJob, updateJob } from '../jobs/index.js'
 import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logLockEvent, type Policy, readEvents, summarize, withdrawWrites } from '../work/index.js'
 import type { Answer, Tool } from './rpc.js'
-import { choice, gives, list, number, object, type Schema, takes, text, texts } from './schema.js'
+import { choice, either, gives, list, number, object, patch, type Schema, takes, text, texts } from './schema.js'
 
 /*
  * The tools: each is a call of the library, with a token in and a token out. What one gives belongs to nobody's connection and to no
@@ -299,6 +300,103 @@ const append = tool<{ file: string; text: string; owner?: string; rotate_bytes?:
   },
 })
 
+// ---- jobs ----
+
+const TIME = either(text('As 30m.'), { type: 'number', description: 'Milliseconds.' })
+const truth = (description: string): Schema => ({ type: 'boolean', description })
+
+/** What the author of a job says. */
+const AUTHORED: Record<string, Schema> = {
+  name: text('One line, unique without case.'),
+  'description?': text('What it is for.'),
+  enabled: truth('false: not due, whatever the schedule.'),
+  schedule: object(
+    { kind: choice('One of these.', 'cron', 'every', 'at'), 'expr?': text("Of cron: five fields, as '0 9 * * mon-fri'."), 'tz?': text('Of cron: as Europe/Berlin.'), 'every?': TIME, 'at?': text('Once, as 2026-11-20T09:00:00Z.') },
+    'kind, and what that needs. every: so long after the end of the last run.',
+  ),
+  'task?': text('The prompt.'),
+  'taskSource?': text('The file with the prompt instead of a task, read when the job is run: what is edited there needs no update. Relative to the workspace.'),
+  'command?': { ...either(list(text(), 'A program and its arguments.'), text('A line for the shell.')), description: 'What gets the prompt on its stdin.' },
+  'delivery?': object(texts('channel target'), 'Where the result goes.'),
+  'writes?': list(text(), 'What it will write; relative to the workspace.'),
+  'policy?': choice('When others write there.', 'refuse', 'queue', 'warn'),
+  'slot?': object({ key: text(), 'every?': TIME, 'offset?': TIME, 'cooldown?': TIME }, 'The gate that it asks, and the rule.'),
+  'timeout?': { ...TIME, description: 'Its command is ended after this.' },
+  'deleteAfterRun?': truth('Of at: deleted when it has run well.'),
+}
+
+const STATE: Record<string, Schema> = {
+  ...texts('id name status nextRunAt? lastRunAt? lastRunStatus? lastRunError?'),
+  ...{ rev: COUNT, runCount: COUNT, consecutiveErrors: COUNT },
+  'running?': object(texts('by? since until dueAt?')),
+}
+const JOB = object({ ...STATE, ...AUTHORED, ...texts('createdAt createdBy? updatedAt lastTaskSha256?'), 'lastRunDurationMs?': COUNT })
+const VALUE = either(text(), COUNT, { type: 'boolean' }, list(text()), { type: 'object' })
+const CHANGED: Schema = { type: 'object', additionalProperties: object({ 'before?': VALUE, 'after?': VALUE }), description: 'By field; empty when all was so already.' }
+
+interface OfJob {
+  job: string
+  fields: JobPatch
+  if_rev?: number
+}
+interface Action {
+  needs: (keyof OfJob)[]
+  may?: (keyof OfJob)[]
+  act(given: OfJob, options: JobOptions): object | Promise<object>
+}
+
+const ofOne = (act: (job: string, options: JobOptions) => Job | Promise<Job>): Action => ({
+  needs: ['job'],
+  act: async ({ job }, options) => ({ job: jobOf(await act(job, options)) }),
+})
+
+const ACTIONS = {
+  list: { needs: [], act: (_, options) => ({ jobs: listJobs(options).map(({ task, ...job }) => jobOf(job)) }) },
+  show: ofOne(showJob),
+  create: { needs: ['fields'], act: async ({ fields }, options) => ({ job: jobOf(await createJob(fields as NewJob, options)) }) },
+  update: {
+    needs: ['job', 'fields'],
+    may: ['if_rev'],
+    async act({ job: idOrName, fields, if_rev: ifRev }, options) {
+      const { job, changed } = await updateJob(idOrName, fields, { ...options, ifRev })
+      return { job: jobOf(job), changed }
+    },
+  },
+  pause: ofOne(pauseJob),
+  resume: ofOne(resumeJob),
+  delete: ofOne(deleteJob),
+} satisfies Record<string, Action>
+
+// Of a run, what is of use to others.
+const jobOf = ({ running, ...job }: Job) => ({ ...job, running: running && { by: running.by, since: running.since, until: running.until, dueAt: running.dueAt } })
+
+const jobs = tool<{ action: keyof typeof ACTIONS; owner?: string } & Partial<OfJob>>({
+  name: 'jobs',
+  title: 'The roster of jobs',
+  description:
+    'The jobs that the scheduler runs. To change one, update it, never delete and create it anew: update changes what fields has, and nothing else; id, counters and history stay, also when it is running meanwhile. ' +
+    'It gives what has changed (before, after). create: fields with a name, a schedule, and task, taskSource or command; the job stays until it is deleted. ' +
+    'list: all, without the text of their tasks; show: one. pause: not due until resume, which also revives one that has completed or failed, after an update of its schedule. delete: for good; gives it as it was.',
+  input: {
+    action: choice('What to do.', ...Object.keys(ACTIONS)),
+    'job?': text('Its id or name; for all but list and create.'),
+    'fields?': patch(AUTHORED, 'For create and update. null takes a field away.'),
+    'if_rev?': number('For update: only if this is still its rev; otherwise an error, and nothing is changed.', 0, ANY),
+    'owner?': OWNER,
+  },
+  // One of them.
+  output: { ...object({ 'jobs?': list(object(STATE)), 'job?': JOB, 'changed?': CHANGED }), oneOf: [{ required: ['jobs'] }, { required: ['job'] }] },
+  isDestructive: true,
+  async call({ action, owner, ...given }) {
+    const { needs, may = [], act }: Action = ACTIONS[action]
+    const missing = needs.find((name) => given[name] === undefined)
+    if (missing) return { error: `${missing} is missing: ${action} needs ${needs.join(' and ')}` }
+    const idle = (Object.keys(given) as (keyof OfJob)[]).find((name) => ![...needs, ...may].includes(name))
+    if (idle) return { error: `${action} has no use for ${idle}; nothing was done` }
+    return { content: await act(given as OfJob, { owner, dir: findWorkspace(undefined) }) }
+  },
+})
+
 // ---- looking back ----
 
 const MAX_ROWS = 20
@@ -329,11 +427,11 @@ const report = tool<{ since_seconds?: number }>({
   },
 })
 
-export const TOOLS: Tool[] = [claim, renew, release, status, declare, withdraw, gateTool, ...endings, take, finish, giveBack, append, report]
+export const TOOLS: Tool[] = [claim, renew, release, status, declare, withdraw, gateTool, ...endings, take, finish, giveBack, append, jobs, report]
 
 export const INSTRUCTIONS =
   'Several agents share these files. Before work that others may do as well: gate; skip it when it says go: false. Before a task that writes to several paths: declare. Before you change one shared file: claim, change it, release. ' +
-  'Keep every token until you have ended what it is for. A refusal (granted, go, taken, appended: false) is an answer: never go on without what you asked for. Look: status.'
+  'Keep every token until you have ended what it is for. A refusal (granted, go, taken, appended: false) is an answer: never go on without what you asked for. A scheduled job is changed by jobs, update, never by a new one. Look: status.'
 
 // ---- what they have in common ----
 

@@ -52,6 +52,8 @@ test('the Inspector lists the tools without a complaint, and calls them', async 
   expect(await call('gate', { key: 'k' })).toMatchObject({ go: true })
   expect(await call('take_item', { queue: 'queue.md' })).toMatchObject({ taken: true })
   expect(await call('append_line', { file: 'log.md', text: 'a line' })).toMatchObject({ appended: true })
+  await call('jobs', { action: 'create', fields: '{"name":"job","description":"old","schedule":{"kind":"every","every":"1h"},"task":"x"}' })
+  expect((await call('jobs', { action: 'update', job: 'job', fields: '{"description":null,"timeout":"5m"}' })).changed).toEqual({ description: { before: 'old' }, timeout: { after: '5m' } })
 })
 
 /** What the suite asks of its own example server, or of HTTP. A check that is not named here must not fail. */
