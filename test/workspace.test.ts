@@ -9,7 +9,7 @@ import { completeSlot, declareWrites, gate, initWorkspace, listIntents, listSlot
 import { logEvent } from '../lib/work/workspace.js'
 import { fillBlocks, remount, smallDisk } from './disk.js'
 import { asNobody, lacks, type Remote, type RemoteOptions, test as base } from './remote.js'
-import { projectFolder, sleep, until } from './support.js'
+import { projectFolder, sleep, startNode, until } from './support.js'
 
 const workUrl = pathToFileURL(join(projectFolder, 'dist/work.js')).href
 
@@ -97,6 +97,7 @@ test('one line for each skip, refusal, conflict, queueing, warning, recovery, lo
     ['refused', 'slot:k', null, 'third', 'not the holder'],
     ['conflict', 'queue.md', 'b', 'a', 'declared'],
     ['queued', 'queue.md', 'c', 'a', 'declared'],
+    ['conflict', 'queue.md', 'c', 'a', 'waited in vain'],
     ['warned', 'queue.md', 'd', 'a', 'declared'],
     ['lost', 'short.md', 'short', null, 'expired'],
     ['held', 'slot:k', 'third', null, 'done'],
@@ -118,6 +119,35 @@ test('a line that was torn does not spoil the next; what is no event is left out
   }
   fs.appendFileSync(eventsFile(dir), '{"at":"2026')
   expect(readEvents(dir).map(({ what }) => what)).toEqual(['slot:1', 'slot:after 44', 'slot:after 2', 'slot:after 36', 'slot:after 4', 'slot:after 2', 'slot:after 2', 'slot:after 3'])
+})
+
+test('two copies of the package write and rotate at once, and are killed: no line is torn, and every one that a writer knows of is there', { timeout: 90_000 }, async ({ dir }) => {
+  const other = join(dir, 'copy')
+  fs.cpSync(join(projectFolder, 'dist'), other, { recursive: true })
+  fs.writeFileSync(join(other, '../package.json'), '{"type":"module"}')
+  // Nearly full, so that somebody rotates right away.
+  fs.writeFileSync(eventsFile(dir), `${JSON.stringify({ at: '2026-11-20T09:00:00.000Z', type: 'held', what: 'x'.repeat(200) })}\n`.repeat(4_200))
+  const known = (await Promise.all([join(projectFolder, 'dist'), other].flatMap((dist) => ['a', 'b'].map(async (name) => {
+    const script = `import { gate } from ${JSON.stringify(join(dist, 'work.js'))}
+const key = ${JSON.stringify(`${dist} ${name}`)}
+await gate(key, { dir: ${JSON.stringify(dir)} })
+for (let n = 0; ; n++) { await gate(key, { dir: ${JSON.stringify(dir)}, owner: String(n) }); process.stdout.write(n + '\\n') }`
+    const child = startNode(script)
+    for (let line = 0; line < 400; line = Number(await child.line())) continue
+    child.process.kill('SIGKILL')
+    await child.ended
+    return { key: `slot:${dist} ${name}`, count: Number(child.out().trim().split('\n').filter((line) => /^\d+$/.test(line)).at(-1)) + 1 }
+  })))).flat()
+  const events = readEvents(dir)
+  for (const { key, count } of known) {
+    const seen = events.filter(({ what }) => what === key).map(({ by }) => Number(by))
+    // The last ones may have been written, and not told of any more.
+    expect(seen.slice(0, count)).toEqual(Array.from({ length: count }, (_, n) => n))
+  }
+  expect(fs.existsSync(join(dir, '.lockpact/events.1.jsonl'))).toBe(true)
+  // A killed writer may leave a part of one line.
+  const lines = ['events.1.jsonl', 'events.jsonl'].flatMap((name) => fs.readFileSync(join(dir, '.lockpact', name), 'utf8').split('\n').filter(Boolean))
+  expect(lines.length - events.length).toBeLessThanOrEqual(4)
 })
 
 test('there are no events where there is no file', ({ dir }) => {
