@@ -1,4 +1,4 @@
-import { forPeople, plain } from '../core/index.js'
+import { ago, plain } from '../core/index.js'
 import { findWorkspace, listIntents, withdrawWrites } from '../work/index.js'
 import { columns, type Command, text } from './command.js'
 import { ending, inHand } from './session.js'
@@ -17,7 +17,7 @@ export const intents: Command = {
       state,
       plain(task),
       plain(owner ?? '-'),
-      `${forPeople(Math.max(0, Date.now() - Date.parse(since)))} ago`,
+      ago(since),
       expiresAt,
       plain(writes.join(' ')),
     ])

@@ -1,4 +1,4 @@
-import { forPeople, fs, plain, resolve, show } from '../core/index.js'
+import { ago, fs, plain, resolve, show } from '../core/index.js'
 import { type Changes, createJob, deleteJob, FIELDS, type Job, type JobFields, jobHistory, type JobPatch, listJobs, type NewJob, overdueJobs, pauseJob, resumeJob, type Schedule, showJob, updateJob } from '../jobs/index.js'
 import { findWorkspace } from '../work/index.js'
 import { columns, type Command, count, duration, EXIT, Io, list, text, usageError, type Values } from './command.js'
@@ -217,11 +217,10 @@ function printList(jobs: Job[], io: Io, none: string): number {
 
 function table(jobs: Job[]): string {
   if (jobs.length === 0) return ''
-  const now = Date.now()
   const rows = jobs.map((job) => {
     const { status, enabled, running, name, nextRunAt, lastRunAt, lastRunStatus, runCount, consecutiveErrors, lastRunError } = job
     const state = running ? 'running' : enabled ? status : 'disabled'
-    const last = lastRunAt === null ? '-' : `${lastRunStatus} ${forPeople(Math.max(0, now - Date.parse(lastRunAt)))} ago`
+    const last = lastRunAt === null ? '-' : `${lastRunStatus} ${ago(lastRunAt)}`
     return [state, plain(name), plain(scheduleWords(job)), nextRunAt ?? '-', last, String(runCount), String(consecutiveErrors), plain(lastRunError ?? '')]
   })
   return columns([['STATE', 'NAME', 'SCHEDULE', 'NEXT', 'LAST', 'RUNS', 'FAILED', 'ERROR'], ...rows]).join('\n')

@@ -1,6 +1,5 @@
 import { forPeople, plain } from '../core/index.js'
-import type { Counts, Logged, Report } from '../work/index.js'
-import { listed, total } from './report.js'
+import { type Counts, listed, type Logged, type Report, total } from '../work/index.js'
 
 /*
  * The report as one page: no script, no network, light and dark. The numbers stand in it once more as JSON.

@@ -1,6 +1,6 @@
-import { forPeople, plain } from '../core/index.js'
+import { ago, forPeople, plain } from '../core/index.js'
 import { updateFile } from '../files/index.js'
-import { type Counts, findWorkspace, readEvents, type Report, summarize } from '../work/index.js'
+import { findWorkspace, listed, readEvents, type Report, summarize, total } from '../work/index.js'
 import { columns, type Command, duration, text } from './command.js'
 
 export const command: Command = {
@@ -36,11 +36,11 @@ const DEFAULT_MS = 86_400_000
 function table(report: Report): string {
   const { events, since, until, pairs, skips, holds, waits, incidents, resources, owners } = report
   const parts = [
-    section('WHAT STOMPED WHAT', ['COUNT', 'WHO', 'AGAINST', 'LAST', 'WHAT'], pairs.map(({ count, by, against, last, what }) => [`${count}`, by, against, ago(last, until), what.slice(0, 3).join(' ') + (what.length > 3 ? ' …' : '')])),
-    section('SKIPPED', ['COUNT', 'WHO', 'REASON', 'BECAUSE OF', 'LAST', 'WHAT'], skips.map(({ count, what, reason, by, against, last }) => [`${count}`, by, reason, against, ago(last, until), what])),
-    section('RECOVERED, LOST, BROKEN', ['WHEN', 'EVENT', 'WHO', 'FROM', 'WHY', 'WHAT'], incidents.slice(0, 10).map(({ at, type, by, against, why, what }) => [ago(at, until), type, by, against, why, what])),
-    section('LONGEST HOLDS', ['HELD', 'WHO', 'ENDED', 'WHAT'], holds.map(({ ms, by, at, what }) => [forPeople(ms), by, ago(at, until), what])),
-    section('LONGEST WAITS', ['WAITED', 'WHO', 'FOR', 'ENDED', 'WHAT'], waits.map(({ ms, by, against, at, what }) => [forPeople(ms), by, against, ago(at, until), what])),
+    section('WHAT STOMPED WHAT', ['COUNT', 'WHO', 'AGAINST', 'LAST', 'WHAT'], pairs.map(({ count, by, against, last, what }) => [`${count}`, by, against, ago(last, Date.parse(until)), what.slice(0, 3).join(' ') + (what.length > 3 ? ' …' : '')])),
+    section('SKIPPED', ['COUNT', 'WHO', 'REASON', 'BECAUSE OF', 'LAST', 'WHAT'], skips.map(({ count, what, reason, by, against, last }) => [`${count}`, by, reason, against, ago(last, Date.parse(until)), what])),
+    section('RECOVERED, LOST, BROKEN', ['WHEN', 'EVENT', 'WHO', 'FROM', 'WHY', 'WHAT'], incidents.slice(0, 10).map(({ at, type, by, against, why, what }) => [ago(at, Date.parse(until)), type, by, against, why, what])),
+    section('LONGEST HOLDS', ['HELD', 'WHO', 'ENDED', 'WHAT'], holds.map(({ ms, by, at, what }) => [forPeople(ms), by, ago(at, Date.parse(until)), what])),
+    section('LONGEST WAITS', ['WAITED', 'WHO', 'FOR', 'ENDED', 'WHAT'], waits.map(({ ms, by, against, at, what }) => [forPeople(ms), by, against, ago(at, Date.parse(until)), what])),
     section('BY RESOURCE', ['EVENTS', 'HELD', 'WHAT', ''], resources.slice(0, 20).map(({ what, heldMs, ...counts }) => [`${total(counts)}`, heldMs > 0 ? forPeople(heldMs) : '-', what, listed(counts)])),
     section('BY OWNER', ['EVENTS', 'HELD', 'OWNER', ''], owners.slice(0, 20).map(({ owner, heldMs, ...counts }) => [`${total(counts)}`, heldMs > 0 ? forPeople(heldMs) : '-', owner, listed(counts)])),
   ]
@@ -50,15 +50,4 @@ function table(report: Report): string {
 
 function section(title: string, head: string[], rows: string[][]): string {
   return rows.length === 0 ? '' : [title, ...columns([head, ...rows.map((row) => row.map(plain))])].join('\n')
-}
-
-const ago = (at: string, until: string) => `${forPeople(Math.max(0, Date.parse(until) - Date.parse(at)))} ago`
-
-export const total = (counts: Counts) => Object.values(counts).reduce((sum, count) => sum + count, 0)
-
-export function listed(counts: Counts): string {
-  return Object.entries(counts)
-    .sort(([, a], [, b]) => b - a)
-    .map(([type, count]) => `${count} ${type}`)
-    .join(', ')
 }

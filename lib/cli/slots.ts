@@ -1,4 +1,4 @@
-import { forPeople, LockError, plain, show } from '../core/index.js'
+import { ago, forPeople, LockError, plain, show } from '../core/index.js'
 import { completeSlot, type EndOptions, failSlot, findWorkspace, freeSlot, listSlots, type SlotState } from '../work/index.js'
 import { columns, type Command, text } from './command.js'
 import { ending, inHand } from './session.js'
@@ -63,7 +63,7 @@ function table(found: SlotState[]): string {
     plain(key),
     plain((running ?? last)?.slot ?? '-'),
     plain((running ?? last)?.by ?? '-'),
-    agoOf(running ? running.since : last?.at),
+    ago(running ? running.since : last?.at),
     String(failures),
     plain(why ? `${why === 'dead' ? 'its process is dead' : 'its time is over'}: open for the next who asks` : running ? `${forPeople(Math.max(0, Date.parse(running.until) - Date.now()))} left` : (last?.note ?? '')),
   ])
@@ -72,5 +72,3 @@ function table(found: SlotState[]): string {
 
 // What somebody may have to look at comes first.
 const RANK: SlotState['state'][] = ['stale', 'failed', 'lost', 'running', 'done', 'free']
-
-const agoOf = (at: string | undefined) => (at === undefined ? '-' : `${forPeople(Math.max(0, Date.now() - Date.parse(at)))} ago`)

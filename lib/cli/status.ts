@@ -1,4 +1,5 @@
 import {
+  ago,
   dirname,
   forPeople,
   fs,
@@ -73,13 +74,12 @@ function next({ state, verdict, file, lockFile }: Row): string {
 
 function table(locks: Row[]): string {
   if (locks.length === 0) return ''
-  const now = Date.now()
   const rows = locks.map((each) => [
     each.state,
     each.verdict ?? '',
     plain(shortest(each.lockFile)),
     plain(each.owner ?? '-'),
-    each.since === null || Number.isNaN(Date.parse(each.since)) ? '-' : `${forPeople(Math.max(0, now - Date.parse(each.since)))} ago`,
+    ago(each.since),
     each.remainingMs === null ? '-' : forPeople(each.remainingMs),
     plain(each.reason ?? '-'),
     next(each),

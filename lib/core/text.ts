@@ -34,6 +34,12 @@ const UNITS = [
   { unit: 's', size: 1000 },
 ]
 
+/** How long ago a time (ISO) is, for people; `-` where there is none. */
+export function ago(at: string | null | undefined, now = Date.now()): string {
+  const ms = now - Date.parse(at ?? '')
+  return Number.isNaN(ms) ? '-' : `${forPeople(Math.max(0, ms))} ago`
+}
+
 /** A length of time for people: in the largest unit of which there are two or more. */
 export function forPeople(ms: number): string {
   const { unit, size } =

@@ -3,7 +3,7 @@ export { type ConflictError, type DeclareOptions, declareWrites, type Intent, ty
 export { bindSlot, checkRule, completeSlot, type EndOptions, failSlot, finite, freeSlot, gate, type GateOptions, type Go, listSlots, renewSlot, type Skip, type SlotOptions, type SlotState } from './gate.js'
 export type { Conflict, Policy } from './intents.js'
 export { beginLease, extendLease, isLease, isTime, type Lease, overBy } from './lease.js'
-export { type Counts, type Logged, type Report, type Span, summarize } from './report.js'
+export { type Counts, listed, type Logged, type Report, type Span, summarize, total } from './report.js'
 export { endSession, forget, isGivenBack, ownLock, recall, remember, type Remembered, sessionOf, sessionWithin } from './session.js'
 export type { Outcome, Recovered } from './slot.js'
 export { type Disturbed, whomDisturbs } from './writing.js'

@@ -41,6 +41,17 @@ const INCIDENTS = new Set<WorkEvent['type']>(['recovered', 'lost', 'broken', 'da
 const LONGEST = 10
 const NEWEST = 50
 
+/** How many in all. */
+export const total = (counts: Counts) => Object.values(counts).reduce((sum, count) => sum + count, 0)
+
+/** In words, the most frequent first. */
+export function listed(counts: Counts): string {
+  return Object.entries(counts)
+    .sort(([, a], [, b]) => b - a)
+    .map(([type, count]) => `${count} ${type}`)
+    .join(', ')
+}
+
 /** The report on what happened in `[since, until]`, milliseconds. */
 export function summarize(all: Logged[], since: number, until: number): Report {
   const events = all.filter(({ at }) => Date.parse(at) >= since && Date.parse(at) <= until)
