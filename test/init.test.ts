@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { payloads } from './payloads.js'
 import { commandPath, has, isRoot, projectFolder, tempFolder } from './support.js'
 
 /* lockpact init: what is there stays, what is ours is brought up to date, and it says what it did. */
@@ -275,6 +276,121 @@ describe('.claude/settings.json', () => {
     const folder = tempFolder()
     put(folder, NAME, text)
     expect(init(folder).stdout).toMatch(/^left {5}\.claude\/settings\.json: .*; add the hooks of \S+claude-settings\.json$/m)
+  })
+})
+
+describe.each([
+  { name: '.gemini/settings.json', from: 'gemini-settings.json', event: 'BeforeTool', client: 'Gemini CLI', session: 'LOCKPACT_SESSION' },
+  { name: '.codex/hooks.json', from: 'codex-hooks.json', event: 'PreToolUse', client: 'Codex', session: 'CODEX_SESSION_ID' },
+])('$name', ({ name, from, event, client, session }) => {
+  const ours = (JSON.parse(template(from)) as { hooks: Record<string, { matcher: string; hooks: { command: string }[] }[]> }).hooks
+  const used = (text?: string, folder = tempFolder()) => {
+    if (text === undefined) mkdirSync(dirname(join(folder, name)), { recursive: true })
+    else put(folder, name, text)
+    return folder
+  }
+  const TOLD = 'until you have trusted the folder and, by /hooks, them.'
+
+  test('where that agent is not used, nothing is made and nothing is said', () => {
+    const folder = tempFolder()
+    expect(init(folder).stdout).not.toContain(dirname(name))
+    expect(readdirSync(folder)).not.toContain(dirname(name))
+    writeFileSync(join(folder, dirname(name)), 'a file\n')
+    const report = init(folder, ['--json'])
+    expect(report.status).toBe(0)
+    expect(did(report)).not.toHaveProperty([name])
+  })
+
+  test('where its folder is, it is the template; the second time it is kept', () => {
+    const folder = used()
+    expect(did(init(folder, ['--dry-run', '--json']))[name]).toBe('created')
+    expect(readdirSync(dirname(join(folder, name)))).toEqual([])
+    const { stdout } = init(folder)
+    expect(stdout).toContain(`created  ${name}\n`)
+    expect(stdout.includes(TOLD)).toBe(client === 'Codex')
+    expect(get(folder, name)).toBe(template(from))
+    const again = init(folder)
+    expect(again.stdout).toContain(`kept     ${name}\n`)
+    expect(again.stdout).not.toContain(TOLD)
+  })
+
+  test('beside the hooks of others, they are added and every byte stays', () => {
+    const lines = ['{', '\t"mine": { "a": [1, 2] },', '\t"hooks": {', `\t\t"${event}": [`, '\t\t\t{ "matcher": "x", "hooks": [{ "type": "command", "command": "say \\"hi\\"" }] }', '\t\t],', '\t\t"SessionStart": []', '\t}', '}']
+    const folder = used(lines.join('\n'))
+    const { stdout } = init(folder)
+    expect(stdout).toContain(`updated  ${name}\n`)
+    expect(stdout.includes(TOLD)).toBe(client === 'Codex')
+    const [above, below] = [lines.slice(0, 5).join('\n'), lines.slice(5).join('\n')]
+    expect(get(folder, name)).toBe(`${above},\n${JSON.stringify(ours[event], null, '\t').split('\n').slice(1, -1).map((line) => `\t\t${line}`).join('\n')}\n${below}`)
+    expect(did(init(folder, ['--json']))[name]).toBe('kept')
+  })
+
+  test('a hook of lockpact that somebody has changed stays', () => {
+    const text = `{"hooks":{"${event}":[{"hooks":[{"type":"command","command":"npx lockpact guard"}]}]}}`
+    const folder = used(text)
+    expect(did(init(folder, ['--json']))[name]).toBe('kept')
+    expect(get(folder, name)).toBe(text)
+  })
+
+  test('what is broken is left as it is, and it says what to add', () => {
+    const text = '{ "hooks": { // ours\n'
+    const folder = used(text)
+    const { status, stdout } = init(folder)
+    expect(status).toBe(0)
+    expect(stdout).toMatch(new RegExp(`^left {5}${name}: it is not plain JSON: .*; add the hooks of \\S+${from}$`, 'm'))
+    expect(stdout).not.toContain(TOLD)
+    expect(get(folder, name)).toBe(text)
+  })
+
+  const calls = Object.entries(payloads).filter(([tool]) => tool.startsWith(client))
+
+  test('the matcher is for the tools that write', () => {
+    const { matcher } = ours[event]![0]!
+    const tools = calls.map(([, payload]) => payload('/', 'x').tool_name).filter((tool) => tool !== 'shell')
+    expect([...new Set(tools)].sort()).toEqual(matcher.split('|').sort())
+  })
+
+  test.each([
+    ['here', '.', '.'],
+    ['above', '.', 'project'],
+  ])('lockpact is installed %s: what was installed stops a write to what somebody else holds, in one sentence, and lets the own session through', (_, root, at) => {
+    const above = tempFolder()
+    const folder = used(undefined, join(above, at))
+    put(join(above, root), 'node_modules/.bin/lockpact', `#!/bin/sh\nexec '${process.execPath}' '${commandPath}' "$@"\n`)
+    chmodSync(join(above, root, 'node_modules/.bin/lockpact'), 0o755)
+    init(folder)
+    mkdirSync(join(folder, 'docs/deep'), { recursive: true })
+    const { hooks } = JSON.parse(get(folder, name)) as { hooks: typeof ours }
+    const outer = { PATH: `${process.env['PATH']}:/a folder`, HOME: folder }
+    // Gemini CLI reads its settings only where it was started; Codex, those above, too.
+    const places = client === 'Codex' ? [folder, join(folder, 'docs/deep')] : [folder]
+    // Gemini CLI puts variables of its own environment in by itself, as they are.
+    const command = hooks[event]![0]!.hooks[0]!.command.replace('$PATH', client === 'Codex' ? '$PATH' : outer.PATH)
+    const fire = (cwd: string, payload: object, more = {}) => spawnSync('bash', ['-c', command], { cwd, encoding: 'utf8', input: JSON.stringify(payload), env: { ...outer, ...more } })
+    const file = join(folder, 'memory/todo.md')
+    const lock = (args: string[], env: Record<string, string>) => expect(spawnSync(process.execPath, [commandPath, ...args, file, '-q'], { cwd: folder, env: { ...outer, ...env } }).status).toBe(0)
+    const each = (check: (result: ReturnType<typeof fire>, tool: string) => void, more = {}) => {
+      for (const cwd of places) for (const [tool, payload] of calls) check(fire(cwd, payload(cwd, file), more), `${tool} in ${cwd}`)
+    }
+
+    each(({ status, stdout, stderr }, tool) => expect({ status, stdout, stderr }, tool).toEqual({ status: 0, stdout: '', stderr: '' }))
+    lock(['acquire', '--owner', 'hourly'], { LOCKPACT_SESSION: 'other' })
+    each(({ status, stdout, stderr }, tool) => {
+      expect({ status, stdout }, tool).toEqual({ status: 2, stdout: '' })
+      expect(stderr, tool).toMatch(/^lockpact: \S+todo\.md is locked by "hourly" [^\n]*\n$/)
+    })
+    lock(['release'], { LOCKPACT_SESSION: 'other' })
+    // As that agent names itself to its shell; the payloads are of s1.
+    lock(['acquire'], { [session]: 's1' })
+    const more = session === 'LOCKPACT_SESSION' ? { [session]: 's1' } : {}
+    each(({ status, stdout, stderr }, tool) => expect({ status, stdout, stderr }, tool).toEqual({ status: 0, stdout: '', stderr: '' }), more)
+  })
+
+  test('where lockpact is not installed, nothing is blocked', () => {
+    const folder = used()
+    init(folder)
+    const { status } = spawnSync('/bin/sh', ['-c', ours[event]![0]!.hooks[0]!.command], { cwd: folder, input: '{}', env: { PATH: '/usr/bin:/bin' } })
+    expect(status).toBe(127)
   })
 })
 

@@ -20,6 +20,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: 'forks',
     maxWorkers: 2,
+    // Those of the agent that runs the tests.
+    env: { CODEX_SESSION_ID: '', CODEX_THREAD_ID: '' },
     reporters: ['default', { onTestRunEnd: printSkipped }],
   },
 })

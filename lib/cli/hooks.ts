@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Edit } from './block.js'
 
 /*
- * Hooks for the settings of Claude Code, which people write by hand: what is there keeps every byte, new entries are put between. A file
- * that we do not understand is left alone.
+ * Hooks for the settings of Claude Code, Gemini CLI and Codex, which people write by hand: what is there keeps every byte, new entries are
+ * put between. A file that we do not understand is left alone.
  */
 
 type Hooks = Record<string, unknown[]>

@@ -10,8 +10,9 @@ export const command: Command = {
   usage: 'init [DIR] [options]',
   about:
     'Makes DIR (default: what --dir or LOCKPACT_DIR says, else the current folder) a workspace: .lockpact/, the files of memory/, marked ' +
-    'sections in CONTRIBUTING.md, AGENTS.md and .gitignore, hooks and a skill for Claude Code. What is there stays; only a section between ' +
-    'its lockpact marks, and hooks that are missing, are brought up to date. Can be run again. Prints what it did, and crontab lines for DIR.',
+    'sections in CONTRIBUTING.md, AGENTS.md and .gitignore, hooks and a skill for Claude Code, and hooks for Gemini CLI and Codex where ' +
+    '.gemini and .codex are. What is there stays; only a section between its lockpact marks, and hooks that are missing, are brought up ' +
+    'to date. Can be run again. Prints what it did, and crontab lines for DIR.',
   operands: [0, 1],
   options: { 'dry-run': { about: 'only tell what it would do' } },
   examples: ['lockpact init', 'lockpact init agents --dry-run', 'lockpact init --json'],
@@ -25,10 +26,10 @@ export const command: Command = {
       const made = makeWorkspace(dir, isDry)
       dir = made.dir
       files.push({ path: `${FOLDER}/`, did: made.created ? 'created' : 'kept' })
-      for (const target of TARGETS) files.push(await bring(dir, target, isDry))
+      for (const target of TARGETS.filter(({ isFor }) => isFor?.(dir) ?? true)) files.push(await bring(dir, target, isDry))
       const crontab = crontabFor(dir)
       const missing = missingFor(dir)
-      io.print({ dir, dryRun: isDry, files, crontab, missing, templates: TEMPLATES }, [table(files, isDry), nextSteps(dir, crontab, missing)].join('\n\n'))
+      io.print({ dir, dryRun: isDry, files, crontab, missing, templates: TEMPLATES }, [table(files, isDry), nextSteps(dir, crontab, missing, files)].join('\n\n'))
       return 0
     } catch (error) {
       if (!io.json) io.print({}, table(files, isDry))
@@ -65,6 +66,8 @@ const template = (name: string) => fs.readFileSync(join(TEMPLATES, name), 'utf8'
 
 interface Target {
   path: string
+  /** Only in such a folder. */
+  isFor?(dir: string): boolean
   /** Undefined: there is no such file. */
   edit(text: string | undefined, dir: string): Edit
 }
@@ -77,16 +80,32 @@ interface Step {
 
 const NOTES = ['README.md', 'contribution-queue.md', 'todo.md', 'heartbeat-log.md', 'heartbeat-prompt.md', 'agent-notes.md']
 const SKILL = 'skills/lockpact/SKILL.md'
-const SETTINGS = '.claude/settings.json'
+const CODEX = '.codex/hooks.json'
+/** The templates of the hooks, by where they go. */
+const HOOKS: Record<string, string> = {
+  '.claude/settings.json': 'claude-settings.json',
+  '.gemini/settings.json': 'gemini-settings.json',
+  [CODEX]: 'codex-hooks.json',
+}
 
 const TARGETS: Target[] = [
   ...NOTES.map((name) => ({ path: `memory/${name}`, edit: (text: string | undefined) => (text === undefined ? { text: template(`memory/${name}`) } : {}) })),
   { path: 'CONTRIBUTING.md', edit: (text) => putBlock(text, template('CONTRIBUTING.md'), marksOf('convention')) },
   { path: 'AGENTS.md', edit: (text) => putBlock(text, template('AGENTS.md'), marksOf('agents')) },
   { path: '.gitignore', edit: (text) => putBlock(text, template('gitignore'), { begin: '# lockpact', end: '# /lockpact' }) },
-  { path: SETTINGS, edit: (text, dir) => addHooks(text, hooksFor(dir)) },
+  hooksAt('.claude/settings.json'),
   { path: `.claude/${SKILL}`, edit: editSkill },
+  { ...hooksAt('.gemini/settings.json'), isFor: (dir) => isFolder(join(dir, '.gemini')) },
+  { ...hooksAt(CODEX), isFor: (dir) => isFolder(join(dir, '.codex')) },
 ]
+
+function hooksAt(path: string): Target {
+  return { path, edit: (text, dir) => addHooks(text, hooksFor(dir, HOOKS[path]!)) }
+}
+
+function isFolder(path: string): boolean {
+  return fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+}
 
 function editSkill(text: string | undefined): Edit {
   const whole = template(SKILL)
@@ -133,13 +152,16 @@ function shown(name: string): string {
 }
 
 function table(files: Step[], isDry: boolean): string {
-  const rows = files.map(({ path, did, why }) => `${did.padEnd(8)} ${path}${why === undefined ? '' : `: ${why}${path === SETTINGS ? `; add the hooks of ${shown('claude-settings.json')}` : ''}`}`)
+  const toDo = (path: string) => (path in HOOKS ? `; add the hooks of ${shown(HOOKS[path]!)}` : '')
+  const rows = files.map(({ path, did, why }) => `${did.padEnd(8)} ${path}${why === undefined ? '' : `: ${why}${toDo(path)}`}`)
   return [...(isDry ? ['dry run, nothing is changed:'] : []), ...rows].join('\n')
 }
 
-function nextSteps(dir: string, crontab: string[], missing: string[]): string {
+function nextSteps(dir: string, crontab: string[], missing: string[], files: Step[]): string {
+  const isNew = ({ path, did }: Step) => path === CODEX && (did === 'created' || did === 'updated')
   return [
     ...(missing.includes('lockpact') ? [notInstalled(dir), ''] : []),
+    ...(files.some(isNew) ? [`Codex skips the hooks of ${CODEX} without a word until you have trusted the folder and, by /hooks, them.`, ''] : []),
     'Next: put work into memory/contribution-queue.md, look through memory/heartbeat-prompt.md, and add these lines by crontab -e',
     `(what each word is for: ${shown('crontab')}; or, in place of them, jobs that can be changed and paused: ${shown('jobs.md')}):`,
     '',
@@ -182,9 +204,9 @@ function missingFor(dir: string): string[] {
   return [...(launcherFor(dir) === undefined ? ['lockpact'] : []), ...(foldersOf('claude').length === 0 ? ['claude'] : [])]
 }
 
-/** The hooks of the template. They are kept with the project, so their path is relative. */
-function hooksFor(dir: string): string {
-  return template('claude-settings.json').replaceAll(BIN, relative(dir, binFor(dir) ?? join(dir, BIN)))
+/** The hooks of a template. They are kept with the project, so their path is relative. */
+function hooksFor(dir: string, name: string): string {
+  return template(name).replaceAll(BIN, relative(dir, binFor(dir) ?? join(dir, BIN)))
 }
 
 /** The lines of the template for this folder and this machine. */

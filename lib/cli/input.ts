@@ -1,4 +1,5 @@
 import { show } from '../core/index.js'
+import { sessionOf } from '../work/index.js'
 import { type Command, COMMON, type Emit, listed, type Option, usageError, type Values } from './command.js'
 
 /** Adds what a tool or a hook is given besides the command line, which wins. Throws `EINVAL`. */
@@ -57,7 +58,7 @@ function parsed(text: string, from: string): object {
 
 // A hook is told its session on stdin; the shell of the same agent has it in its environment.
 async function addSession(): Promise<void> {
-  if (process.env['LOCKPACT_SESSION'] || process.env['CLAUDE_CODE_SESSION_ID']) return
+  if (sessionOf() !== undefined) return
   try {
     const { session_id: session } = JSON.parse(await readInput()) as { session_id?: unknown }
     if (typeof session === 'string' && session !== '') process.env['LOCKPACT_SESSION'] = session

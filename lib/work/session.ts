@@ -23,9 +23,12 @@ export interface Remembered {
   isOver?: true
 }
 
+/** Claude Code and Codex put the session into the environment of their shell that they name to their hooks; Gemini CLI does not. */
+const AGENTS = ['LOCKPACT_SESSION', 'CLAUDE_CODE_SESSION_ID', 'CODEX_SESSION_ID', 'CODEX_THREAD_ID']
+
 /** The session of this process: `LOCKPACT_SESSION`, else that of the agent that started it. */
 export function sessionOf(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  return env['LOCKPACT_SESSION'] || env['CLAUDE_CODE_SESSION_ID'] || undefined
+  return AGENTS.map((name) => env[name]).find(Boolean)
 }
 
 /** A new session within that of this process. */

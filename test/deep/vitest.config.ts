@@ -10,5 +10,6 @@ export default defineConfig({
     // They measure when somebody gets in: one at a time.
     maxWorkers: 1,
     fileParallelism: false,
+    env: { CODEX_SESSION_ID: '', CODEX_THREAD_ID: '' },
   },
 })
