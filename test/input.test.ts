@@ -469,6 +469,10 @@ test('the workspace is the nearest folder upwards that has .lockpact, or LOCKPAC
   expect(inspectLock('name:deploy')).toMatchObject({ file: 'name:deploy', lockFile: join(folder, 'outer/a/b/.lockpact/locks/deploy.lock') })
   const before = process.env['LOCKPACT_DIR']
   onTestFinished(() => void (before === undefined ? delete process.env['LOCKPACT_DIR'] : (process.env['LOCKPACT_DIR'] = before)))
+  // Mistyped, it would be a second workspace, of which nobody else knows.
+  process.env['LOCKPACT_DIR'] = '../../../other'
+  expect(await refusal(() => acquireLock('name:deploy'))).toMatchObject({ code: 'EINVAL', message: expect.stringMatching(/LOCKPACT_DIR is .*other.*lockpact init/) })
+  fs.mkdirSync(join(folder, 'other/.lockpact'))
   for (const told of [join(folder, 'other'), '../../../other']) {
     process.env['LOCKPACT_DIR'] = told
     expect(await live('name:deploy')).toBe(join(folder, 'other/.lockpact/locks/deploy.lock'))
