@@ -62,7 +62,8 @@ describe('append and tail', () => {
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^20\S+Z hourly: shipped it\n$/)])
     expect(lockpact(folder, ['append', 'log.md', '--json', '--', '- a bullet']).json()).toEqual({ appended: true, file: join(folder, 'log.md'), line: expect.stringMatching(/Z - a bullet$/) })
     expect(lockpact(folder, ['tail', 'log.md', '-n', '1']).stdout).toMatch(/Z - a bullet\n$/)
-    expect(lockpact(folder, ['tail', 'log.md', '--json']).json()['lines']).toHaveLength(2)
+    expect(lockpact(folder, ['append', 'log.md', '- [ ] an idea']).stdout).toMatch(/Z - \[ \] an idea\n$/)
+    expect(lockpact(folder, ['tail', 'log.md', '--json']).json()['lines']).toHaveLength(3)
   })
 
   test('--rotate and --keep', () => {
@@ -122,6 +123,17 @@ describe('edit', () => {
     expect(failed.stderr).toMatch(/^lockpact: .*\n$/)
     expect(readdirSync(folder)).toEqual(['a.md'])
     expect(readFileSync(join(folder, 'a.md'), 'utf8')).toBe('one\n')
+  })
+
+  test('a command that prints nothing is taken for a mistake; --empty: it is meant', () => {
+    const folder = tempFolder()
+    writeFileSync(join(folder, 'a.md'), 'one\n')
+    expect(lockpact(folder, ['edit', 'a.md', '--', 'true'])).toMatchObject({ status: 65, stderr: expect.stringContaining('true printed nothing (is that meant? --empty)') })
+    expect(readFileSync(join(folder, 'a.md'), 'utf8')).toBe('one\n')
+    expect(lockpact(folder, ['edit', 'a.md', '--empty', '--', 'true'])).toMatchObject({ status: 0, stdout: `${sha('')}\n` })
+    expect(readFileSync(join(folder, 'a.md'), 'utf8')).toBe('')
+    // Of an empty text, it is no loss.
+    expect(lockpact(folder, ['edit', 'a.md', '--', 'true']).status).toBe(0)
   })
 
   test('no command, and a file that is no text', () => {

@@ -378,6 +378,18 @@ describe('under a lock that is held already', () => {
     await updateFile(file, () => 'two', { lock })
     expect(read(file)).toBe('two')
   })
+
+  test('so is that of an inner lock', async () => {
+    const { file } = fileWith('one')
+    const outer = await acquireLock(file)
+    const lockFile = `${outer.lockFile}.inner`
+    const lock = await acquireLock(file, { lockFile, detached: true, ttl: '200ms' })
+    await until(() => inspectLock(file, { lockFile }).state === 'stale')
+    await updateFile(file, () => 'two', { lock })
+    expect(read(file)).toBe('two')
+    expect(inspectLock(file, { lockFile }).stamp?.id).toBe(lock.id)
+    await outer.release()
+  })
 })
 
 describe('who has lost the lock meanwhile changes nothing: ECOMPROMISED, and the successor’s text stays', () => {

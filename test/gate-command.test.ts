@@ -132,6 +132,16 @@ test('slots shows a table, and an owner cannot write control sequences to the te
   expect(stdout).toMatch(/^STATE +KEY +SLOT +BY +SINCE +FAILED +NOTE\nrunning +heartbeat +- +a\\x1b\[2Jb .* min left/)
 })
 
+test('slots shows first what somebody may have to look at', () => {
+  const folder = workspaceFolder()
+  for (const end of ['done', '', 'fail']) {
+    const { token } = lockpact(folder, ['gate', `to-${end || 'run'}`])
+    if (end) lockpact(folder, [end, `to-${end}`, '--token', token])
+  }
+  const [, ...rows] = lockpact(folder, ['slots']).stdout.trimEnd().split('\n')
+  expect(rows.map((row) => row.split(/ +/).slice(0, 2))).toEqual([['failed', 'to-fail'], ['running', 'to-run'], ['done', 'to-done']])
+})
+
 describe('bad input', () => {
   test.each([
     ['no workspace', tempFolder, ['gate', 'heartbeat'], /lockpact init/],
@@ -155,6 +165,15 @@ describe('bad input', () => {
     writeFileSync(join(folder, '.lockpact/slots.json'), '{"v":2}')
     expect(lockpact(folder, ['gate', 'heartbeat'])).toMatchObject({ status: 65, stderr: expect.stringContaining('newer lockpact') })
     expect(readFileSync(join(folder, '.lockpact/slots.json'), 'utf8')).toBe('{"v":2}')
+  })
+
+  test.each(['slots', 'intents'])('%s of a damaged document: 65, and it stays', (name) => {
+    const folder = workspaceFolder()
+    const file = join(folder, `.lockpact/${name}.json`)
+    writeFileSync(file, '{')
+    expect(lockpact(folder, [name])).toMatchObject({ status: 65, stdout: '', stderr: expect.stringContaining(`${file} is damaged`) })
+    expect(lockpact(folder, [name, '--json'])).toMatchObject({ status: 65 })
+    expect(readFileSync(file, 'utf8')).toBe('{')
   })
 
   test('--dir and LOCKPACT_DIR say where the workspace is', () => {

@@ -130,8 +130,8 @@ function scene() {
   initWorkspace(dir)
   mkdirSync(join(dir, 'memory'))
   writeFileSync(join(dir, 'memory/queue.md'), '# Queue\n')
-  const guard = (payload: unknown, env: Record<string, string> = {}, cwd = '/') =>
-    spawnSync(process.execPath, [commandPath, 'guard'], { cwd, input: typeof payload === 'string' ? payload : JSON.stringify(payload), encoding: 'utf8', env: { PATH: process.env['PATH'], HOME: '/root', ...env } })
+  const guard = (payload: unknown, env: Record<string, string> = {}, cwd = '/', ...options: string[]) =>
+    spawnSync(process.execPath, [commandPath, 'guard', ...options], { cwd, input: typeof payload === 'string' ? payload : JSON.stringify(payload), encoding: 'utf8', env: { PATH: process.env['PATH'], HOME: '/root', ...env } })
   return { dir, queue: join(dir, 'memory/queue.md'), guard }
 }
 
@@ -218,6 +218,32 @@ describe('what is in the way', () => {
     writeFileSync(join(dir, 'yarn.lock'), '# yarn lockfile v1\n')
     writeFileSync(join(dir, 'stale.md.lock'), '{"v":1,"ttlMs":1,"bootMs":1,"boot":"another"}\n')
     for (const path of ['memory/queue.md', 'yarn.lock', 'yarn', 'stale.md']) expect([path, guard(write(dir, path)).status]).toEqual([path, path === 'stale.md' ? 2 : 0])
+  })
+
+  test('a lock on a folder above', async () => {
+    const { dir, guard } = scene()
+    const lock = await acquireLock(join(dir, 'memory'), { owner: 'hourly', detached: true })
+    for (const path of ['memory/x', 'memory/deep/er/x']) {
+      const { status, stderr } = guard(write(dir, path))
+      expect(status).toBe(2)
+      expect(stderr).toMatch(/^lockpact: \S+\/memory is locked by "hourly"/)
+    }
+    expect(guard(write(dir, 'memory-old/x')).status).toBe(0)
+    await lock.release()
+    expect(guard(write(dir, 'memory/x')).status).toBe(0)
+  })
+
+  test.each(['workdir', 'directory', 'dir_path'])('a line is read from where it will run: %s', async (name) => {
+    const { dir, queue, guard } = scene()
+    await acquireLock(queue, { detached: true })
+    const run = (line: string, folder?: string) => guard({ cwd: dir, tool_name: 'shell', tool_input: { command: line, [name]: folder } }).status
+    expect([run('rm queue.md', 'memory'), run('rm queue.md', join(dir, 'memory')), run('rm memory/queue.md', 'memory'), run('rm queue.md')]).toEqual([2, 2, 0, 0])
+  })
+
+  test('-q: why is still said, the agent has to know', async () => {
+    const { dir, queue, guard } = scene()
+    await acquireLock(queue, { owner: 'hourly', detached: true })
+    expect(guard(write(dir, queue), {}, '/', '-q')).toMatchObject({ status: 2, stderr: expect.stringContaining('is locked by "hourly"') })
   })
 
   test('without a workspace, locks still count', async () => {

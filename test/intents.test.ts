@@ -415,6 +415,29 @@ test('who would wait for itself is refused at once, round any number of corners'
   expect(listIntents({ dir })).toEqual([])
 })
 
+test('who waits keeps its place: it is renewed in time', async ({ dir, declare, job }) => {
+  const first = await declare('first', 'queue.md')
+  const waiter = await job()
+  const second = waiter.ask(`declareWrites({ task: 'waiter', writes: ['queue.md'], policy: 'queue' })`)
+  await until(() => tasks(dir, 'queued').length === 1)
+  const place = () => listIntents({ dir })[1]!.expiresAt
+  const before = place()
+  await waiter.ask(`(() => { const now = performance.now.bind(performance); performance.now = () => now() + 30_000 })()`)
+  await until(() => place() > before)
+  await first.release()
+  expect(await second).toMatchObject({ task: 'waiter' })
+})
+
+test('a wait of more than a second is told, by each path', async ({ dir, declare }) => {
+  const first = await declare('first', 'memory')
+  const second = declare('second', ['memory/a.md', 'memory/b.md'], { policy: 'queue' })
+  await sleep(1_200)
+  await first.release()
+  await second
+  const waited = { type: 'waited', by: 'second', against: 'first', ms: expect.any(Number) }
+  expect(eventsOf(dir, 'waited', 'conflict')).toMatchObject([{ ...waited, what: 'memory/a.md' }, { ...waited, what: 'memory/b.md' }])
+})
+
 test('who slept in the queue for longer than a place is good for goes back to its end', async ({ dir, declare, job }) => {
   const first = await declare('first', 'queue.md')
   const sleeper = await job()

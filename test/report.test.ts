@@ -6,6 +6,7 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFil
 import { join } from 'node:path'
 import { initWorkspace } from 'lockpact/work'
 import { describe, expect, test } from 'vitest'
+import { page } from '../lib/cli/page.js'
 import { type Logged, type Report, summarize } from '../lib/work/report.js'
 import { commandPath, has, tempFolder } from './support.js'
 
@@ -54,6 +55,14 @@ describe('counted', () => {
     expect(report.incidents.map(({ type, by, against, why }) => [type, by, against, why])).toEqual([['lost', '-', '-', ''], ['recovered', 'weekly', 'hourly', 'dead']])
   })
 
+  test('what somebody has to look at is an incident: recovered, lost, broken, damaged, bypassed', () => {
+    const types = ['recovered', 'lost', 'broken', 'damaged', 'bypassed'] as const
+    const events = types.map((type, at) => event(9 - at, { type, what: 'slots', by: 'hourly' }))
+    expect(summarize(events, -Infinity, NOW).incidents.map(({ type }) => type)).toEqual(types.toReversed())
+    const all = page(summarize(events, -Infinity, NOW), events, 'here')
+    expect(lanes(all)['slots']!.map(({ mark }) => mark)).toEqual(types.map((type) => `path incident ${type}`))
+  })
+
   test('by resource and by owner', () => {
     expect(report.resources[0]).toEqual({ what: 'memory/queue.md', heldMs: 120_000, conflict: 1, refused: 1, held: 2, waited: 1, recovered: 1 })
     expect(report.owners.map(({ owner, heldMs }) => [owner, heldMs])).toEqual([['hourly', 30_000], ['weekly', 0], ['presence', 90_000]])
@@ -61,6 +70,32 @@ describe('counted', () => {
 
   test('of nothing, nothing', () => {
     expect(summarize([], -Infinity, NOW)).toMatchObject({ events: 0, totals: {}, pairs: [], skips: [], holds: [], resources: [] })
+  })
+})
+
+/** What the lane of each resource shows: shape, class and kind of event; when; how far right. */
+function lanes(html: string): Record<string, { mark: string; at: string; x: number }[]> {
+  const found = [...html.matchAll(/<g><line class="lane".*?<title>(.*?)<\/title>(.*?)<\/g>/g)]
+  return Object.fromEntries(found.map(([, what, marks]) => [what, [...marks!.matchAll(/<(\w+) ([^>]*)><title>(.{16}) (\w+)/g)].map(([, shape, attributes, at, type]) => {
+    const number = (name: string) => Number(new RegExp(`\\b${name}="M?([\\d.]+)`).exec(attributes!)?.[1] ?? 0)
+    return { mark: `${shape} ${/class="(\w+)"/.exec(attributes!)?.[1]} ${type}`, at: at!, x: number('cx') + number('d') + number('x') + number('width') }
+  })]))
+}
+
+describe('the timeline', () => {
+  const shown = lanes(page(summarize(EVENTS, NOW - 120 * MINUTE, NOW), EVENTS, 'here'))
+
+  test('has a mark for each event, in the lane of its resource', () => {
+    expect(Object.fromEntries(Object.entries(shown).map(([what, marks]) => [what, marks.map(({ mark }) => mark)]))).toEqual({
+      'memory/queue.md': ['rect held held', 'rect held held', 'rect waited waited', 'path conflict conflict', 'path conflict refused', 'path incident recovered'],
+      'slot:heartbeat': ['circle skip skipped', 'circle skip skipped', 'circle skip skipped'],
+      src: ['path conflict warned', 'path incident lost'],
+    })
+  })
+
+  test('a later event is further right', () => {
+    const marks = Object.values(shown).flat().sort((a, b) => (a.at < b.at ? -1 : 1))
+    for (const [at, { x }] of marks.slice(1).entries()) expect(x).toBeGreaterThan(marks[at]!.x)
   })
 })
 
@@ -91,6 +126,8 @@ describe('the command', () => {
     expect(json).toMatchObject({ events: 100, scope: dir, totals: { skipped: 20, held: 20, conflict: 20, waited: 20, recovered: 20 } })
     expect(stdout).toMatch(new RegExp(`^${json.pairs[0]!.count} +`, 'm'))
     expect(JSON.parse(report(dir, '--json', '--since', '1ms').stdout)).toMatchObject({ events: 0 })
+    // Before all time.
+    expect(JSON.parse(report(dir, '--json', '--since', '200000000d').stdout)).toMatchObject({ events: 100 })
   })
 
   test('torn lines and foreign ones are left out; an empty workspace has nothing to tell', () => {

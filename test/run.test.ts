@@ -114,6 +114,59 @@ describe('holding', () => {
     expect(await outsider.ended).toEqual({ code: 0, signal: null })
     expect(lockFiles(dir)).toEqual([])
   })
+
+  test('so does a change within a run within a run', async () => {
+    const { dir, run, file } = workspace()
+    const own = [process.execPath, commandPath]
+    const child = run('--lock', 'q', '--', ...own, 'run', '--lock', 'q', '--', ...own, 'append', 'q', 'hi')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+    expect(readFileSync(file('q'), 'utf8')).toMatch(/Z hi\n$/)
+    expect(lockFiles(dir)).toEqual([])
+  })
+
+  test('paths are those of the folder where it is typed', async () => {
+    const { dir, file } = workspace()
+    mkdirSync(file('below'))
+    const child = start([process.execPath, commandPath, 'run', '--writes', 'q.md,name:deploy', '--lock', 'q.md', '--', ...SHELL, 'ls; read -r go'], { cwd: file('below'), env: { LOCKPACT_SESSION: '' } })
+    expect(await child.line()).toBe('q.md.lock')
+    expect(listIntents({ dir })).toMatchObject([{ writes: ['below/q.md', 'name:deploy'] }])
+    child.process.stdin!.end('go\n')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+  })
+})
+
+describe('while it runs', () => {
+  test('the slot and what is declared are renewed', async () => {
+    const { dir, run, slot } = workspace()
+    const child = run('--slot', 's', '--writes', 'docs', '--ttl', '9s', '--', ...SHELL, 'echo; read -r go')
+    await child.line()
+    const ends = () => [slot('s')!.running!.until, listIntents({ dir })[0]!.expiresAt]
+    const [ofSlot, ofIntent] = ends()
+    await until(() => ends()[0]! > ofSlot! && ends()[1]! > ofIntent!)
+    child.process.stdin!.end('go\n')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+  })
+
+  test.each([
+    ['the slot', ['--slot', 's'], 'slots.json', { what: 'slot:s', by: 'hourly' }],
+    ['what was declared', ['--writes', 'docs', '--task', 'weekly'], 'intents.json', { what: 'docs', by: 'weekly' }],
+    ['a lock', ['--lock', 'q.md'], '../q.md.lock', { what: 'q.md', by: 'hourly' }],
+  ])('%s is lost: the command is ended, and that is an event', async (_, what, record, event) => {
+    const { dir, run, file } = workspace()
+    const child = run(...what, '--owner', 'hourly', '--ttl', '3s', '--', ...SHELL, SLEEPER)
+    await pids(child, 2)
+    rmSync(file(`.lockpact/${record}`))
+    expect(await child.ended, child.err()).toEqual({ code: 76, signal: null })
+    expect(readEvents(dir).filter(({ type }) => type === 'lost')).toMatchObject([event])
+  })
+
+  test('a long --ttl is renewed in its own time', async () => {
+    const { run } = workspace()
+    const child = run('--slot', 's', '--ttl', '90d', '--', ...SHELL, 'cat .lockpact/slots.json; sleep 1; cat .lockpact/slots.json')
+    expect(await child.ended, child.err()).toEqual({ code: 0, signal: null })
+    const [before, after] = child.out().match(/"rev":\d+/g)!
+    expect([after, child.err()]).toEqual([before, ''])
+  })
 })
 
 describe('within a session', () => {
@@ -322,6 +375,16 @@ describe('signals', () => {
     expect(after.err()).toContain('did not say how it ended (dead)')
     expect(slot('s')).toMatchObject({ state: 'done', failures: 0 })
     expect(lockFiles(dir)).toEqual([])
+  })
+
+  test('the wrapper is killed, and the command ignores SIGTERM: it is killed, and the lock free only then', async () => {
+    const { run, file } = workspace()
+    const child = run('--lock', 'q', '--', ...SHELL, 'trap "" TERM; sleep 600 & echo $$; echo $!; while :; do sleep 0.05; done')
+    const group = await pids(child, 2)
+    child.process.kill('SIGKILL')
+    const lock = await acquireLock(file('q'), { wait: '30s' })
+    expect(group.filter(isAlive)).toEqual([])
+    await lock.release()
   })
 
   test('stopped and continued in time: it goes on', async () => {

@@ -1,6 +1,6 @@
 /* A session finds its tokens again and is not locked out by its own locks; two sessions exclude each other. */
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { eventsOf, lockpact, tempFolder, until, workspaceFolder } from './support.js'
 
@@ -36,6 +36,27 @@ describe('a lost token', () => {
     const folder = tempFolder()
     lockpact(folder, ['acquire', 'queue.md'], as('a'))
     expect(lockpact(folder, ['release', 'queue.md'], as('a'))).toMatchObject({ status: 64, stderr: expect.stringContaining('without a workspace (lockpact init)') })
+  })
+
+  test('is forgotten a day after its time; a session, a week after it last took anything', () => {
+    const folder = workspaceFolder()
+    const acquire = (name: string, session: string) => expect(lockpact(folder, ['acquire', name], as(session)).status).toBe(0)
+    const file = join(folder, '.lockpact/sessions/a.json')
+    const hoursAgo = (hours: number) => new Date(Date.now() - hours * 3_600_000)
+    const known = () => (JSON.parse(readFileSync(file, 'utf8')) as { session: { name: string }[] }).session.map(({ name }) => basename(name))
+    const endFirst = (hours: number) => writeFileSync(file, readFileSync(file, 'utf8').replace(/"until":"[^"]*"/, `"until":"${hoursAgo(hours).toISOString()}"`))
+    acquire('1.md', 'a')
+    endFirst(23)
+    acquire('2.md', 'a')
+    expect(known()).toEqual(['1.md', '2.md'])
+    endFirst(25)
+    acquire('3.md', 'a')
+    expect(known()).toEqual(['2.md', '3.md'])
+    utimesSync(file, hoursAgo(0), hoursAgo(6 * 24))
+    acquire('4.md', 'b')
+    utimesSync(file, hoursAgo(0), hoursAgo(8 * 24))
+    acquire('5.md', 'c')
+    expect(readdirSync(join(folder, '.lockpact/sessions')).sort()).toEqual(['b.json', 'c.json'])
   })
 
   test('a damaged memory keeps nobody from working', () => {

@@ -4,7 +4,7 @@
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { expect, type TestContext } from 'vitest'
+import { expect, type TestContext, vi } from 'vitest'
 import { completeSlot, declareWrites, gate, initWorkspace, listIntents, listSlots, readEvents, withdrawWrites } from '../dist/work.js'
 import { logEvent } from '../lib/work/workspace.js'
 import { fillBlocks, remount, smallDisk } from './disk.js'
@@ -148,6 +148,24 @@ for (let n = 0; ; n++) { await gate(key, { dir: ${JSON.stringify(dir)}, owner: S
   // A killed writer may leave a part of one line.
   const lines = ['events.1.jsonl', 'events.jsonl'].flatMap((name) => fs.readFileSync(join(dir, '.lockpact', name), 'utf8').split('\n').filter(Boolean))
   expect(lines.length - events.length).toBeLessThanOrEqual(4)
+})
+
+test('what is rotated away while it is read is read once', ({ dir }) => {
+  const numbers = () => readEvents(dir).map(({ what }) => what)
+  fs.writeFileSync(eventsFile(dir, 1), `${JSON.stringify({ at: '2026-11-20T09:00:00.000Z', type: 'held', what: '0' })}\n`)
+  for (const what of ['1', '2']) logEvent(dir, { type: 'held', what })
+  const rotate = () => {
+    fs.renameSync(eventsFile(dir, 1), eventsFile(dir, 2))
+    fs.renameSync(eventsFile(dir), eventsFile(dir, 1))
+  }
+  const opened = vi.spyOn(process.getBuiltinModule('node:fs'), 'openSync').mockImplementation((path, ...more) => {
+    if (path === eventsFile(dir, 1) && fs.existsSync(eventsFile(dir))) rotate()
+    return fs.openSync(path, ...more)
+  })
+  expect(numbers()).toEqual(['0', '1', '2'])
+  opened.mockRestore()
+  expect(fs.existsSync(eventsFile(dir))).toBe(false)
+  expect(numbers()).toEqual(['0', '1', '2'])
 })
 
 test('there are no events where there is no file', ({ dir }) => {

@@ -235,18 +235,18 @@ class Held {
 
   // Locks renew themselves.
   async #renew(): Promise<void> {
-    const { ttlMs, task, slot, also } = this.#plan
+    const { ttlMs, task, slot, owner, also } = this.#plan
     const isLate = performance.now() - this.#renewed > ttlMs
-    const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string, name?: string) => {
+    const attempt = async (held: { token?: string; renew(): Promise<unknown> } | undefined, what: string, by?: string, names?: string[]) => {
       if (!held || this.#isGivenBack(held.token)) return
       await held.renew().catch(async (error: unknown) => {
-        if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what, name)
+        if (isLockError(error) && error.code === 'ENOTACQUIRED') await this.#onLoss(held.token, what, by, names)
         else if (isLate) throw error
       })
     }
     if (also) await attempt({ renew: () => also.renew() }, also.what)
-    await attempt(this.#slot, `the slot ${slot}`, `slot:${slot}`)
-    await attempt(this.#intent, `what ${task} has declared`, task)
+    await attempt(this.#slot, `the slot ${slot}`, owner, [`slot:${slot}`])
+    await attempt(this.#intent, `what ${task} has declared`, task, this.#intent?.writes)
     for (const outer of this.#outer) await attempt(outer, `the lock of ${outer.file}`)
     this.#renewed = performance.now()
   }
@@ -259,11 +259,11 @@ class Held {
   }
 
   // The command may have given back by itself what it was given.
-  // `name`: as its event names it; that of a lock has been logged.
-  async #onLoss(token: string | undefined, what: string, name?: string): Promise<void> {
+  // `by`, `names`: as its events name it; that of a lock has been logged.
+  async #onLoss(token: string | undefined, what: string, by?: string, names: string[] = []): Promise<void> {
     if (this.#isGivenBack(token) || this.#lost.signal.aborted) return
     this.#io.warn(`${what} was lost; the command is being ended`)
-    if (this.#plan.root !== undefined && name !== undefined) logEvent(this.#plan.root, { type: 'lost', what: name, by: this.#plan.owner })
+    for (const each of names) logEvent(this.#plan.root!, { type: 'lost', what: each, by: by! })
     this.#lost.abort(new LockError('ECOMPROMISED', `${what} was lost`))
   }
 
