@@ -6,7 +6,7 @@ import { workspaceIfAny } from './session.js'
 
 export const append: Command = {
   usage: 'append FILE TEXT… [options]',
-  about: "Adds one line to a file, with the time (UTC) before it, under the file's lock; prints the line. A text that begins with - stands behind --.",
+  about: "Adds one line to a file, with the time (UTC) before it, under the file's lock; prints the line.",
   operands: [2, Infinity],
   options: {
     rotate: { value: 'BYTES', about: 'rename FILE to FILE.1 (log.md to log.1.md) before it grows beyond this' },
