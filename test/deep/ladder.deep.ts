@@ -53,7 +53,7 @@ for (const { name, steps, dead, alwaysRenews } of operations) {
       // Who renews is taken for hung after five seconds of silence.
       const pause = { atMostMs: renew ? 7_500 : 1_500 }
       const pauses = await ladder(16, 'SIGSTOP', { climb: { steps, renew }, deadStamp, pause })
-      const overtaken = pauses.filter(({ lateMs }) => lateMs < 0)
+      const overtaken = pauses.filter(({ overtaken }) => overtaken)
       const told = overtaken.filter(({ report }) => ['ECOMPROMISED', 'lost'].includes(report!.outcome)).length
       if (steps.at(-1) === 'renew') for (const { report } of overtaken) expect(report).toMatchObject({ held: false, released: false })
       expect(overtaken.length).toBeGreaterThan(0)
@@ -66,7 +66,7 @@ for (const dead of [false, true]) {
   test(`acquire${dead ? ' from the dead' : ''}, long TTL: stopped until an unstamped file is taken for abandoned; who publishes late has lost`, async () => {
     const deadStamp = dead ? await stampOfTheDead() : undefined
     const pauses = await ladder(16, 'SIGSTOP', { climb: { steps: ['acquire'], renew: true }, ttl: 20_000, deadStamp, pause: { atMostMs: 7_000 } })
-    const overtaken = pauses.filter(({ lateMs }) => lateMs < 0).length
+    const overtaken = pauses.filter(({ overtaken }) => overtaken).length
     expect(overtaken).toBeGreaterThan(0)
     console.log(`acquire${dead ? ' from the dead' : ''}, long TTL: ${pauses.length} pauses, ${overtaken} overtaken meanwhile`)
   })

@@ -34,6 +34,8 @@ export interface Result {
   struck: boolean
   /** Something lay there without a stamp when the climber died: then others must watch it for five seconds. */
   unstamped: boolean
+  /** The contender got in while the climber was paused. */
+  overtaken: boolean
   /** From the climber's end (or the end of its pause) until the contender was in. */
   lateMs: number
   /** From the contender's release until it was done. */
@@ -74,6 +76,7 @@ export async function climb(rung: Rung): Promise<Result> {
   const contender = new Contender(file)
   const faults: string[] = []
   const isPaused = rung.pause !== undefined && (await seen(child, /struck/))
+  const struckAt = performance.now()
   const resumedAt = isPaused ? await oversleep(child, contender, rung.pause!) : undefined
   const { code, signal } = await child.ended
   const freeAt = resumedAt ?? performance.now()
@@ -91,7 +94,9 @@ export async function climb(rung: Rung): Promise<Result> {
   const left = readdirSync(folder)
   if (left.length > 0) faults.push(`left behind: ${left.join(', ')}`)
   const struck = isPaused || signal === 'SIGKILL'
-  return { struck, unstamped, lateMs: gotInAt - freeAt, releaseMs, report: told, faults: faults.map((fault) => `${describe(child, rung)}: ${fault}`) }
+  // Before the pause, on a loaded machine: then the climber got it after the contender.
+  const overtaken = gotInAt > struckAt && gotInAt < freeAt
+  return { struck, unstamped, overtaken, lateMs: gotInAt - freeAt, releaseMs, report: told, faults: faults.map((fault) => `${describe(child, rung)}: ${fault}`) }
 }
 
 const describe = (child: Child, { climb }: Pick<Rung, 'climb'>) => `${climb.steps.join(' ')}, ${JSON.stringify(climb.strike)} ${/struck.*/.exec(child.out())?.[0] ?? ''}`
