@@ -58,6 +58,7 @@ export class LockError extends Error {
 }
 // Minified, it would be printed under another name.
 Object.defineProperty(LockError, 'name', { value: 'LockError' })
+Object.assign(LockError.prototype, { file: undefined, holder: undefined, verdict: undefined, retryAfterMs: undefined })
 
 /**
  * Whether an error is a {@link LockError}, of this or of another copy of the package.
