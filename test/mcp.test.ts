@@ -292,7 +292,10 @@ describe('beginning and ending', () => {
     for (const [name, given] of [['claim', { resource: 'a.md' }], ['gate', { key: 'k' }], ['declare', { task: 't', writes: ['b.md'] }], ['take_item', { queue: 'queue.md' }]] as const) void peer.ask('tools/call', { name, arguments: given })
     await peer.child.ended
     const second = new Peer(dir)
-    expect(await second.call('status')).toMatchObject({ locks: [], slots: [{ key: 'k', state: 'free' }], intents: [] })
+    const { locks, slots, intents } = await second.call('status')
+    expect([locks, intents]).toEqual([[], []])
+    // The end may come before the gate was asked.
+    expect(slots.filter(({ state }: { state: string }) => state !== 'free')).toEqual([])
     expect(readFileSync(join(dir, 'queue.md'), 'utf8')).toBe('- [ ] an item\n')
   })
 })
