@@ -8,7 +8,7 @@ import { electLeader } from 'lockpact/jobs'
 import { initWorkspace } from 'lockpact/work'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { electionStorm } from './election.js'
-import { type Child, commandPath, start, startNode, tempFolder, until } from './support.js'
+import { type Child, commandPath, livesInShell, start, startNode, tempFolder, until } from './support.js'
 
 const ELECTION = "const { electLeader } = await import('lockpact/jobs')\n"
 const standing = (file: string, options = '') =>
@@ -175,7 +175,7 @@ describe('lead', () => {
     const { lead } = place()
     const one = lead('one', SCRIPT)
     const pid = Number(await one.line())
-    const two = lead('two', `kill -0 ${pid} 2>/dev/null && echo beside || echo alone`)
+    const two = lead('two', `${livesInShell(pid)} && echo beside || echo alone`)
     await until(() => two.err().includes('is led by "one"'))
     one.process.kill('SIGKILL')
     expect(await two.line()).toBe('alone')

@@ -7,7 +7,7 @@ import { acquireLock, breakLock, inspectLock } from 'lockpact'
 import { declareWrites, gate, initWorkspace, listIntents, listSlots, readEvents } from 'lockpact/work'
 import { describe, expect, test } from 'vitest'
 import { fillBlocks, remount, smallDisk } from './disk.js'
-import { type Child, commandPath, projectFolder, sleep, start, tempFolder, until } from './support.js'
+import { type Child, commandPath, livesInShell, projectFolder, sleep, start, tempFolder, until } from './support.js'
 
 const SHELL = ['sh', '-c']
 
@@ -365,7 +365,7 @@ describe('signals', () => {
     await child.ended
     const next = run('--slot', 's', '--lock', 'q', '--', 'true')
     expect(await next.ended).toEqual({ code: 75, signal: null })
-    const waiting = run('--lock', 'q', '--wait', '30s', '--', ...SHELL, `kill -0 ${group[0]} 2>/dev/null || echo alone > witness`)
+    const waiting = run('--lock', 'q', '--wait', '30s', '--', ...SHELL, `${livesInShell(group[0]!)} || echo alone > witness`)
     expect(await waiting.ended).toEqual({ code: 0, signal: null })
     expect(readFileSync(file('witness'), 'utf8')).toBe('alone\n')
     expect(group.filter(isAlive)).toEqual([])
@@ -422,7 +422,7 @@ test('wrappers killed at any moment: never two commands at once, and the next on
   const { dir, run, file } = workspace()
   mkdirSync(file('alive'))
   // Each says that it is there, looks for others that live, and works for a moment.
-  writeFileSync(file('job.sh'), 'for other in alive/*; do [ -e "$other" ] && kill -0 "${other#alive/}" 2>/dev/null && echo "$other beside $$" >> overlaps; done\ntouch "alive/$$"; echo start >> log; sleep 0.05; echo end >> log; rm -f "alive/$$"\n')
+  writeFileSync(file('job.sh'), `for other in alive/*; do [ -e "$other" ] && ${livesInShell('${other#alive/}')} && echo "$other beside $$" >> overlaps; done\ntouch "alive/$$"; echo start >> log; sleep 0.05; echo end >> log; rm -f "alive/$$"\n`)
   let kills = 0
   for (let round = 0; round < 40; round++) {
     const child = run('--slot', 's', '--lock', 'q', '--wait', '20s', '-q', '--', 'sh', 'job.sh')

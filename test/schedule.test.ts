@@ -110,6 +110,7 @@ describe('what can never be due', () => {
     [{ kind: 'at', at: 'tomorrow' }, 'at must be an ISO time with its zone'],
     [{ kind: 'at', at: '2026-11-20T09:00:00' }, 'at must be an ISO time with its zone'],
     [{ kind: 'at', at: '2026-13-20T09:00:00Z' }, 'at must be an ISO time with its zone'],
+    [{ kind: 'at', at: '2027-02-30T00:00:00Z' }, 'of a day that there is'],
     [{ kind: 'every', every: '10' }, 'every must be milliseconds or a text like'],
     [{ kind: 'every', every: 0 }, 'every must be from a second'],
     [{ kind: 'every', every: Infinity }, 'every must be from a second'],

@@ -89,6 +89,9 @@ export function start(command: string[], options: { cwd?: string; env?: Record<s
   return { process: child, pid: child.pid!, line, out: () => out, err: () => err, ended }
 }
 
+/** For a shell: whether a process lives; kill(1) finds zombies that nobody has waited for yet. */
+export const livesInShell = (pid: string | number) => `grep -q '^State:[[:space:]]*[^ZX[:space:]]' /proc/${pid}/status 2>/dev/null`
+
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 /** Waits until `check` is true; fails after `ms`. */

@@ -1,4 +1,5 @@
-import { basename, fs, join, relative, sep } from '../core/index.js'
+import type { Dirent } from 'node:fs'
+import { basename, fs, join, LockError, machineError, relative, sep } from '../core/index.js'
 import type { Job } from '../jobs/index.js'
 
 /** A job, and a file with which its text should be the same. */
@@ -39,7 +40,7 @@ export function driftIn(root: string, jobs: Job[], files: string[]): Drift[] {
 function textFiles(folder: string): string[] {
   const found: string[] = []
   const visit = (here: string) => {
-    for (const entry of fs.readdirSync(here, { withFileTypes: true })) {
+    for (const entry of entriesOf(here)) {
       if (found.length >= MAX_FILES) return
       if (entry.isDirectory() && !LEFT_OUT.has(entry.name)) visit(join(here, entry.name))
       else if (entry.isFile() && /\.(md|txt|prompt)$/.test(entry.name)) found.push(join(here, entry.name))
@@ -49,11 +50,22 @@ function textFiles(folder: string): string[] {
   return found.sort()
 }
 
+// What may not be read has no copies for us.
+function entriesOf(folder: string): Dirent[] {
+  try {
+    return fs.readdirSync(folder, { withFileTypes: true })
+  } catch {
+    return []
+  }
+}
+
 function readable(path: string, isNamed: boolean): { path: string; text: string }[] {
   try {
-    return fs.statSync(path).size > MAX_BYTES ? [] : [{ path, text: fs.readFileSync(path, 'utf8') }]
+    const stats = fs.statSync(path)
+    if (isNamed && !stats.isFile()) throw new LockError('EINVAL', `${path} is not a regular file`, { file: path })
+    return !stats.isFile() || stats.size > MAX_BYTES ? [] : [{ path, text: fs.readFileSync(path, 'utf8') }]
   } catch (error) {
-    if (isNamed) throw error
+    if (isNamed) throw machineError('read', { file: path }, error)
     return []
   }
 }

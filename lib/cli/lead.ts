@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { describeHolder, isLockError, type Lock, locate } from '../core/index.js'
+import { describeHolder, inspectLock, isLockError, type Lock, locate } from '../core/index.js'
 import { electLeader } from '../jobs/index.js'
 import { forget, logLockEvent, recall, remember } from '../work/index.js'
 import { type Command, duration, EXIT, text, usageError } from './command.js'
@@ -49,6 +49,8 @@ export const command: Command = {
     }
 
     try {
+      const there = inspectLock(file!, lockFile === undefined ? {} : { lockFile })
+      if (there.verdict === 'foreign') io.warn(`${there.lockFile} is not a lock of ours (${there.why}): nobody leads until a person removes it`)
       let finish: (status: number) => void
       const finished = new Promise<number>((resolve) => (finish = resolve))
       const election = await electLeader(file!, {

@@ -53,7 +53,7 @@ done &
 read -r bye && { kill "$!"; exit; }
 kill "$!"
 kill -s TERM -- "-$1"; kill -s CONT -- "-$1"
-for i in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; sleep ${GRACE_MS / 10_000}; done
+for i in 1 2 3 4 5; do for j in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; sleep ${GRACE_MS / 50_000}; done; done
 kill -s KILL -- "-$1"`
 
 /** What is passed on to the command. A child that ignores the first three for too long is killed. */
@@ -62,9 +62,11 @@ const FORWARDED: NodeJS.Signals[] = [...ENDING, 'SIGINT', 'SIGUSR1', 'SIGUSR2', 
 
 /** Runs the command to its end, and to that of its process group. Rejects when it could not be started. */
 export async function supervise(order: Order): Promise<Ending> {
-  const group = new Group(order)
-  const stop = forwardSignals(group, order)
+  // Before there is a group: a signal between would be lost.
+  let group: Group | undefined
+  const stop = forwardSignals(() => group!, order)
   try {
+    group = new Group(order)
     return await group.run()
   } finally {
     stop()
@@ -149,18 +151,18 @@ class Group {
   }
 }
 
-function forwardSignals(group: Group, { confirm }: Order): () => void {
+function forwardSignals(group: () => Group, { confirm }: Order): () => void {
   const listeners = new Map<NodeJS.Signals, () => void>()
-  for (const signal of FORWARDED) listeners.set(signal, () => (ENDING.includes(signal) ? group.end(undefined, signal) : group.signal(signal)))
+  for (const signal of FORWARDED) listeners.set(signal, () => (ENDING.includes(signal) ? group().end(undefined, signal) : group().signal(signal)))
   // Its group is nobody's foreground job, where SIGTSTP is ignored.
   listeners.set('SIGTSTP', () => {
-    group.signal('SIGSTOP')
+    group().signal('SIGSTOP')
     process.kill(process.pid, 'SIGSTOP')
   })
   listeners.set('SIGCONT', () => {
     confirm().then(
-      () => group.signal('SIGCONT'),
-      () => group.end('lost', 'SIGKILL'),
+      () => group().signal('SIGCONT'),
+      () => group().end('lost', 'SIGKILL'),
     )
   })
   for (const [signal, listener] of listeners) process.on(signal, listener)

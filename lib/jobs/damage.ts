@@ -19,7 +19,7 @@ export function damageOf(bytes: Buffer, name: string, faultOf: (entry: unknown) 
   if (document?.['v'] !== 1 || !Number.isInteger(document['rev']) || !Array.isArray(entries)) return `it must be {"v":1,"rev":…,"${name}":[…]}`
   const index = entries.findIndex((entry) => faultOf(entry) !== undefined)
   if (index < 0) return 'it is not UTF-8 text'
-  const { name: called } = entries[index] as { name?: unknown }
+  const { name: called } = (entries[index] ?? {}) as { name?: unknown }
   return `entry ${index + 1} of ${name} (${show(called)}, ${placeIn(text, entryStart(text, name, index))}): ${faultOf(entries[index])}`
 }
 

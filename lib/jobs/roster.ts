@@ -23,7 +23,7 @@ const JOBS: Kind<Job> = {
   name: 'jobs',
   isEntry: (value) => faultOf(value) === undefined,
   damaged: (path, bytes) => {
-    const words = `${path} is damaged: ${damageOf(bytes, 'jobs', faultOf)}. It was left as it is; mend it there (${join(FOLDER, 'events.jsonl')} has every change of a job)`
+    const words = `${path} is damaged: ${damageOf(bytes, 'jobs', faultOf)}. It was left as it is; mend it there (${join(FOLDER, 'events.jsonl')} has the last changes of each job)`
     return new LockError('EINVAL', words, { file: path })
   },
 }

@@ -80,8 +80,11 @@ export function checkSchedule(value: unknown, now: number): Schedule {
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/
 
 function instantOf(at: unknown): number {
-  const ms = typeof at === 'string' && ISO.test(at) ? Date.parse(at) : NaN
-  if (Number.isNaN(ms)) throw new LockError('EINVAL', `at must be an ISO time with its zone, as 2026-11-20T09:00:00Z or …+02:00, not ${show(at)}`)
+  // Date.parse takes the 30th of February for the 2nd of March.
+  const [year, month, day] = typeof at === 'string' ? at.slice(0, 10).split('-').map(Number) : []
+  const isThere = new Date(Date.UTC(year!, month! - 1, day)).getUTCDate() === day
+  const ms = typeof at === 'string' && ISO.test(at) && isThere ? Date.parse(at) : NaN
+  if (Number.isNaN(ms)) throw new LockError('EINVAL', `at must be an ISO time with its zone, of a day that there is, as 2026-11-20T09:00:00Z or …+02:00, not ${show(at)}`)
   return ms
 }
 

@@ -1,4 +1,4 @@
-import { acquireLock, type AcquireOptions, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, type LockError, type LockEvent, releaseLock, renewLock, sep, type Stamp } from '../core/index.js'
+import { acquireLock, type AcquireOptions, checkPath, fs, type Inspection, inspectLock, inspectLockFile, isAbsolute, isLockError, LOCK_FILE, lockFilesBelow, LockError, type LockEvent, releaseLock, renewLock, sep, show, type Stamp } from '../core/index.js'
 import { appendLine, finishItem, type HoldOptions, returnItem, takeItem } from '../files/index.js'
 import { createJob, deleteJob, type Job, type JobOptions, type JobPatch, listJobs, type NewJob, pauseJob, resumeJob, showJob, updateJob } from '../jobs/index.js'
 import { completeSlot, type Conflict, type ConflictError, declareWrites, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, listIntents, listSlots, logLockEvent, type Policy, readEvents, summarize, withdrawWrites } from '../work/index.js'
@@ -490,6 +490,9 @@ function holding({ wait_seconds = 10, claim_token: token }: Quick, signal?: Abor
 
 // Relative to the workspace, as every call finds it; where there is none, to the working folder.
 function pathOf(resource: string): string {
+  checkPath('resource', resource)
+  // Whoever claims these stops everybody, and a line more breaks them.
+  if (/(^|[/\\])\.lockpact([/\\]|$)|\.lock(\.inner)*(\.guard)*$/.test(resource)) throw new LockError('EINVAL', `${show(resource)} is lockpact's own: claim the file that it is about`)
   if (resource === '' || resource.startsWith('name:') || isAbsolute(resource)) return resource
   const root = findWorkspaceIfAny(undefined)
   return root === undefined ? resource : root + sep + resource
