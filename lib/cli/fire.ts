@@ -89,7 +89,6 @@ const runner = (root: string) => ({ dir: root, ttlMs: DEFAULT_TTL_MS, pid: proce
 async function fire({ job, token }: Begun, firing: Firing): Promise<{ run: Run; status: number }> {
   const { root, io } = firing
   const startedAt = job.running!.since
-  const started = performance.now()
   let taskSha256: string | undefined
   let outcome: Outcome
   try {
@@ -103,7 +102,7 @@ async function fire({ job, token }: Begun, firing: Firing): Promise<{ run: Run; 
   }
   const { status, how, note } = outcome
   const isOk = how === 'exited' && status === 0
-  const run: Run = { status: isOk ? 'ok' : how === 'skipped' ? 'skipped' : 'error', startedAt, durationMs: performance.now() - started, taskSha256, ...(!isOk && { error: note }) }
+  const run: Run = { status: isOk ? 'ok' : how === 'skipped' ? 'skipped' : 'error', startedAt, durationMs: Math.max(0, Date.now() - Date.parse(startedAt)), taskSha256, ...(!isOk && { error: note }) }
   await persistently(() => record(job.id, run, token, { dir: root })).catch((error: unknown) => io.say(`the end of ${job.name} could not be recorded: ${(error as Error).message}`))
   return { run, status }
 }
