@@ -359,10 +359,12 @@ describe('signals', () => {
   test('the wrapper is killed: the group ends, and nobody gets in before', async () => {
     const { dir, run, slot, file } = workspace()
     // It takes its time to end.
-    const child = run('--slot', 's', '--lock', 'q', '--writes', 'docs', '--', ...SHELL, 'trap "sleep 1; exit" TERM; sleep 600 & echo $$; echo $!; while :; do sleep 0.05; done')
+    const child = run('--slot', 's', '--lock', 'q', '--writes', 'docs', '--', ...SHELL, 'trap "sleep 3; exit" TERM; sleep 600 & echo $$; echo $!; while :; do sleep 0.05; done')
     const group = await pids(child, 2)
+    // Not when its output is closed: the group has that, too.
+    const killed = new Promise((resolve) => child.process.once('exit', resolve))
     child.process.kill('SIGKILL')
-    await child.ended
+    await killed
     const next = run('--slot', 's', '--lock', 'q', '--', 'true')
     expect(await next.ended).toEqual({ code: 75, signal: null })
     const waiting = run('--lock', 'q', '--wait', '30s', '--', ...SHELL, `${livesInShell(group[0]!)} || echo alone > witness`)

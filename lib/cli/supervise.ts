@@ -40,7 +40,18 @@ exec "$@"`
 // A wrapper that is stopped renews nothing, so its group must not go on alone; when it goes on, it confirms that it still has everything,
 // and lets the group go on. A stop that came too late, after that, is undone.
 // The group may be stopped, then it has to go on in order to end.
-const WATCHDOG = `stopped() {
+// A zombie that nobody waits for is dead, but kill(1) finds it: 7 when there are no others.
+const WATCHDOG = `dead() {
+  [ -r /proc/self/stat ] || exit 1
+  of=$1
+  for stat in /proc/[0-9]*/stat; do
+    read -r line <"$stat" || continue
+    set -- \${line##*) }
+    [ "$3" = "$of" ] && [ "$1" != Z ] && exit 1
+  done
+  exit 7
+}
+stopped() {
   if [ -r "/proc/$1/status" ]; then while read -r key state rest; do [ "$key" = State: ] && break; done <"/proc/$1/status"
   else state=$(ps -o state= -p "$1"); fi
   case $state in T*) return 0;; *) return 1;; esac
@@ -53,7 +64,7 @@ done &
 read -r bye && { kill "$!"; exit; }
 kill "$!"
 kill -s TERM -- "-$1"; kill -s CONT -- "-$1"
-for i in 1 2 3 4 5; do for j in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; sleep ${GRACE_MS / 50_000}; done; done
+for i in 1 2 3 4 5; do for j in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- "-$1" || exit; (dead "$1"); [ $? = 7 ] && exit; sleep ${GRACE_MS / 50_000}; done; done
 kill -s KILL -- "-$1"`
 
 /** What is passed on to the command. A child that ignores the first three for too long is killed. */
