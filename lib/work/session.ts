@@ -68,8 +68,9 @@ function clearAway(folder: string): void {
   for (const name of fs.readdirSync(folder)) {
     const path = join(folder, name)
     const age = Date.now() - (fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity)
-    if (LOCK_FILE.test(name)) sweepOne(path)
-    else if (age > GONE_AFTER_MS) fs.rmSync(path, { force: true })
+    // One that was killed before it wrote its stamp has left an empty one.
+    if (age > GONE_AFTER_MS) fs.rmSync(path, { force: true })
+    else if (LOCK_FILE.test(name)) sweepOne(path)
   }
 }
 
