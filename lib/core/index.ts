@@ -5,7 +5,7 @@
 export { type Duration, toMs } from './duration.js'
 export { isLockError, LockError, type LockErrorFacts, systemCode, type Verdict } from './error.js'
 export type { LockEvent } from './event.js'
-export { bindLease, idOf, judgeLease, newLease, processOf, renewLease } from './lease.js'
+export { bindLease, idOf, judgeLease, newLease, renewLease } from './lease.js'
 export { acquireLock, acquireLockSync, type AcquireOptions, Lock, LockSync, withLock } from './lock.js'
 export {
   breakLock,
@@ -23,7 +23,7 @@ export {
   sweepOne,
 } from './manage.js'
 export { describeHold, describeHolder, machineError } from './message.js'
-export { checkPath, LOCK_FILE, locate, type Place, workspace } from './resource.js'
+export { checkPath, LOCK_FILE, locate, nameLock, type Place, workspace } from './resource.js'
 export { checkLabels, type ProcessStamp, type Stamp } from './stamp.js'
 export { basename, crypto, dirname, fs, isAbsolute, join, relative, resolve, sep } from './system.js'
 export { ago, forPeople, plain, quoted, show } from './text.js'

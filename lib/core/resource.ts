@@ -57,7 +57,7 @@ function checkLength(name: string): void {
 function placeOf(resource: string): Place {
   if (resource.startsWith(NAME)) {
     const file = fileOf(resource)
-    return { file, lockFile: join(workspace(), '.lockpact', 'locks', `${encodePart(resource.slice(NAME.length))}.lock`) }
+    return { file, lockFile: nameLock(workspace(), resource) }
   }
   const { path, part } = split(resource)
   const file = canonical(path)
@@ -91,6 +91,11 @@ export function checkPath(name: string, path: unknown): string {
   if (typeof path !== 'string') throw new LockError('EINVAL', `${name} must be a path, not ${show(path)}`)
   if (path.includes('\0')) throw new LockError('EINVAL', `${name} must not contain a NUL byte: ${show(path)}`)
   return path
+}
+
+/** The lock file of a free name (`name:deploy`) in a workspace. Throws `EINVAL`. */
+export function nameLock(root: string, name: string): string {
+  return join(root, '.lockpact', 'locks', `${encodePart(name.slice(NAME.length))}.lock`)
 }
 
 // As a single name in a folder: no separator, no leading dot, no '@'.

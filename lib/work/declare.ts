@@ -1,10 +1,10 @@
-import { basename, checkLabels, dirname, Doorbell, type Duration, fs, idOf, type Inspection, inspectLock, inspectLockFile, join, lockFilesBelow, LockError, pollDelay, relative, sep, show, toMs } from '../core/index.js'
+import { basename, checkLabels, dirname, Doorbell, type Duration, fs, idOf, type Inspection, inspectLock, inspectLockFile, join, lockFilesBelow, LockError, nameLock, pollDelay, relative, sep, show, toMs } from '../core/index.js'
 import { checkLine } from '../files/index.js'
 import { checkOptions, finite } from './gate.js'
 import { type Conflict, conflictsOf, type Intent as Entry, isCircle, noted, overlap, type Policy, replaced } from './intents.js'
 import { beginLease, extendLease, isLease, isProcess, overBy, type Processes, processesOf, processHere, sharesProcess } from './lease.js'
 import { recall } from './session.js'
-import { asWorkErrors, changeDocument, findWorkspace, FOLDER, HELD_LONG_MS, type Kind, listDocument, logEvent, nameLock, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
+import { asWorkErrors, changeDocument, findWorkspace, FOLDER, HELD_LONG_MS, type Kind, listDocument, logEvent, pathIn, readConfig, readDocument, type WorkEvent } from './workspace.js'
 
 /** What a task is going to write, and what is to happen when others are at it. */
 export interface DeclareOptions {

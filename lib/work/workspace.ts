@@ -1,4 +1,4 @@
-import { acquireLockSync, checkPath, fs, isAbsolute, join, locate, LockError, type LockEvent, machineError, relative, resolve, sep, show, systemCode, workspace } from '../core/index.js'
+import { acquireLockSync, checkPath, fs, isAbsolute, join, locate, LockError, type LockEvent, machineError, nameLock, relative, resolve, sep, show, systemCode, workspace } from '../core/index.js'
 import { archiveOf, replaceFile, shift, textOf } from '../files/index.js'
 
 /*
@@ -82,16 +82,6 @@ export function pathIn(root: string, path: unknown, dir: string | undefined): st
   if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
     throw new LockError('EINVAL', `${show(text)} is outside of the workspace ${root}`)
   return inside === '' ? '.' : inside.replaceAll(sep, '/')
-}
-
-/** The lock file of a free name (`name:deploy`) in this workspace; `locate` gives that of the workspace of the working folder. */
-export function nameLock(root: string, name: string): string {
-  try {
-    const encoded = encodeURIComponent(name.slice('name:'.length)).replace(/^\./, '%2E').replaceAll('*', '%2A')
-    return join(root, FOLDER, 'locks', `${encoded}.lock`)
-  } catch {
-    throw new LockError('EINVAL', `${show(name)} is not well-formed text`)
-  }
 }
 
 /** The settings of `config.json`. Throws `EINVAL` when it cannot be read as such. */
