@@ -14,7 +14,7 @@ const { values: options } = parseArgs({
   options: {
     search: { type: 'boolean', default: false },
     walks: { type: 'boolean', default: false },
-    limit: { type: 'string', default: '1e5' },
+    limit: { type: 'string', default: 'Infinity' },
     steps: { type: 'string', default: '1e8' },
     seed: { type: 'string', default: '1' },
     workers: { type: 'string', default: String(availableParallelism()) },

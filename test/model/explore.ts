@@ -8,7 +8,7 @@
  * loses nothing).
  */
 import { decode, type Stamp } from '../../lib/core/stamp.js'
-import type { Machine, System } from '../../lib/core/system.js'
+import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
 import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
 
@@ -191,7 +191,8 @@ export class Explorer {
 
   /** The state after an action; throws `Violated` when a process does what it must not. */
   apply(before: State, action: Action, log?: Log): State {
-    const state = copyOf(before, action.kind === 'jump' ? undefined : action.p)
+    const isDeath = action.kind === 'crash' || (action.kind === 'step' && before.processes[action.p]!.node!.call!.do === 'exit')
+    const state = copyOf(before, action.kind === 'jump' || isDeath ? undefined : action.p)
     if (action.kind === 'jump') {
       const { boot, wall, fs } = this.world.jumps[action.jump]!
       state.boot += boot
@@ -211,26 +212,31 @@ export class Explorer {
     const { p } = action
     const process = state.processes[p]!
     state.jumped = false
-    if (action.kind === 'crash') {
-      end(state, p, 'crashed')
-      state.crashes++
+    if (isDeath) {
+      end(state, p, action.kind === 'crash' ? 'crashed' : 'ended')
+      if (action.kind === 'crash') state.crashes++
+      // What the others look at next may not change any more.
+      for (const q of state.processes.keys()) this.#goOn(state, q, log)
     } else if (action.kind === 'skip') {
       const { root } = process.node!
       process.node = this.cast.skip(process.node!)
       process.readings = process.readings.filter(({ node }) => node.root !== root)
-    } else if (process.node!.call!.do === 'exit') {
-      end(state, p, 'ended')
     } else {
       this.#step(state, p, log)
     }
-    // A death may make what others look at next unchanging; it need not be used.
     this.#goOn(state, p, log)
     return state
   }
 
   #step(state: State, p: number, log?: Log): void {
+    const node = state.processes[p]!.node!
+    const answer = this.#make(state, p, node, log)
+    if (answer) move(state.processes[p]!, this.cast.follow(node, answer, (each) => this.#local(state, p, each, log)))
+  }
+
+  // Makes a call that others may see. `undefined`: it is not over yet.
+  #make(state: State, p: number, node: Node, log?: Log): Answer | undefined {
     const process = state.processes[p]!
-    const node = process.node!
     const call = node.call!
     const { operation } = node.root
     process.acted = true
@@ -238,13 +244,17 @@ export class Explorer {
     process.readings = []
     if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
     if ((operation?.do === 'break' || operation?.do === 'rm') && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
-    if (call.do === 'write') this.#checkWrite(state, p, call.fd)
-    if (call.do === 'act') this.#checkAct(state, p)
+    try {
+      if (call.do === 'write') this.#checkWrite(state, p, call.fd)
+      if (call.do === 'act') this.#checkAct(state, p)
+    } catch (error) {
+      log?.(p, node, undefined)
+      throw error
+    }
     if (call.do === 'write') process.astray = !state.links.includes(process.fds[call.fd]!)
     const answer = perform(state, p, call, this.around)
     log?.(p, node, answer)
-    if (!answer) return
-    move(process, this.cast.follow(node, answer, (each) => this.#local(state, p, each, log)))
+    return answer
   }
 
   // A person breaks whatever is there, also what has no stamp yet.
@@ -263,11 +273,26 @@ export class Explorer {
   #local(state: State, p: number, node: Node, log?: Log): Answer | undefined {
     const process = state.processes[p]!
     move(process, node)
+    if (this.#isLeftAlone(state, p)) {
+      // Nobody comes between, and nothing can happen to it any more: there is one way on.
+      if (node.call!.do === 'exit' || (!process.acted && node.root.operation?.optional)) return undefined
+      const answer = this.#make(state, p, node, log) ?? this.#make(state, p, node, log)
+      const wrong = this.check(state)
+      if (wrong) throw new Violated(wrong)
+      return answer
+    }
     if (!this.#isLocal(state, p, node.call!)) return undefined
     if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
     const answer = perform(state, p, node.call!, this.around)
     log?.(p, node, answer)
     return answer
+  }
+
+  #isLeftAlone({ jumps, crashes, processes }: State, p: number): boolean {
+    const { maxJumps, maxCrashes, scripts, unreduced } = this.world
+    if (unreduced || jumps < maxJumps || crashes < maxCrashes) return false
+    for (const [q, { status, node }] of processes.entries()) if (q !== p && status === 'running' && !(scripts[q]!.stays && node!.call!.do === 'exit')) return false
+    return true
   }
 
   // Local: nothing that anybody may do before it could change the answer, and nobody can see that it was made.
@@ -555,8 +580,14 @@ export class Explorer {
       if (calls.length > 0) for (const line of wrap(text, width - 2)) put(p, line)
       marks[p] = marks[p]!.map((mark) => mark - count).filter((mark) => mark >= 0)
     }
-    let state: State
-    state = this.begin(log)
+    let state = this.begin(log)
+    const go = (action: Action) => {
+      try {
+        state = this.apply(state, action, log)
+      } catch (error) {
+        if (!(error instanceof Violated || error instanceof Surprise)) throw error
+      }
+    }
     for (const action of schedule) {
       if (action.kind === 'jump') {
         for (const p of said.keys()) {
@@ -565,7 +596,7 @@ export class Explorer {
           marks[p] = []
         }
         lines.push(`---- ${this.world.jumps[action.jump]!.name} ----`)
-        state = this.apply(state, action, log)
+        go(action)
         continue
       }
       const { p, kind } = action
@@ -573,16 +604,12 @@ export class Explorer {
       if (kind !== 'step' || ends) {
         tell(p)
         put(p, kind === 'crash' ? '†  crashes' : kind === 'skip' ? `(leaves out ${state.processes[p]!.node!.root.operation!.do})` : 'exits')
-        state = this.apply(state, action, log)
+        go(action)
         continue
       }
       const before = said[p]!.length
       marks[p] = []
-      try {
-        state = this.apply(state, action, log)
-      } catch {
-        said[p]!.push(show(state.processes[p]!.node!.call!, undefined))
-      }
+      go(action)
       tell(p, before + 1)
     }
     for (const p of said.keys()) tell(p)
@@ -649,7 +676,7 @@ function show(call: Call, answer: Answer | undefined): string {
   const path = 'path' in call ? call.path.slice(pathOf(0).length).replaceAll('.guard', ' guard') || ' lock' : ''
   const what = call.do === 'process' ? ` ${call.pid}` : 'fd' in call ? ` ${call.fd}` : path
   const text = call.do === 'write' ? call.text : call.do === 'read' ? String(answer?.value) : undefined
-  const told = text !== undefined ? brief(text) : !answer ? '' : answer.error ?? (call.do === 'process' ? answer.key : call.do === 'clock' ? `+${(answer.value as { boot: number }).boot - BEGIN.boot}` : '')
+  const told = text !== undefined ? brief(text) : !answer ? '' : answer.error ?? (call.do === 'process' ? ((answer.value as ProcessFacts).exists ? 'alive' : 'dead') : call.do === 'clock' ? `+${(answer.value as { boot: number }).boot - BEGIN.boot}` : '')
   return `${call.do}${what}${told && ` -> ${told}`}`
 }
 

@@ -124,7 +124,7 @@ test('a process suspended inside try, catch and finally does nothing more', () =
       return { done: true, stamp: { v: 1, id: 'lies' }, recovered: undefined }
     },
   } as unknown as Protocol
-  const explorer = new Explorer(tricky, { ...world('free', [[{ do: 'acquire' }]], []), maxCrashes: 0 })
+  const explorer = new Explorer(tricky, world('free', [[{ do: 'acquire' }]], []))
   let state = explorer.begin()
   expect(calls).toEqual([])
   expect(state.processes[0]!.node!.call).toEqual({ do: 'create', path: LOCK })

@@ -25,9 +25,8 @@ export type Call =
   /** The end of a process's script. */
   | { do: 'exit' }
 
-/** What a call gave, or the code of the error that it threw. `key` tells answers apart. */
+/** What a call gave, or the code of the error that it threw. The same answer is the same object. */
 export interface Answer {
-  key: string
   value?: unknown
   error?: string
 }
@@ -169,14 +168,18 @@ function collect(state: State): void {
 
 // ---- calls ----
 
-const DONE: Answer = { key: 'ok' }
-const failures = new Map<string, Answer>()
+const answers = new Map<string, Answer>()
 
-function failure(code: string): Answer {
-  let answer = failures.get(code)
-  if (!answer) failures.set(code, (answer = { key: code, error: code }))
+function same(key: string, make: () => Answer): Answer {
+  let answer = answers.get(key)
+  if (!answer) answers.set(key, (answer = make()))
   return answer
 }
+
+const DONE: Answer = {}
+const failure = (code: string) => same(code, () => ({ error: code }))
+const opened = (fd: number) => same(`fd ${fd}`, () => ({ value: fd }))
+const looked = (value: ProcessFacts) => same(`process ${JSON.stringify(value)}`, () => ({ value }))
 
 /** Makes one call of process `p`. `undefined`: the call is not over yet, the process stays where it is. */
 export function perform(state: State, p: number, call: Call, around: Surroundings): Answer | undefined {
@@ -189,15 +192,15 @@ export function perform(state: State, p: number, call: Call, around: Surrounding
       if (number < 0) number = state.files.length
       state.files[number] = { text: EMPTY, mtime: state.fs, author: p }
       state.links[level] = number
-      return { key: 'ok', value: newDescriptor(process, number) }
+      return opened(newDescriptor(process, number))
     }
     case 'open': {
       const number = state.links[levelOf(call.path)]!
-      return number < 0 ? failure('ENOENT') : { key: 'ok', value: newDescriptor(process, number) }
+      return number < 0 ? failure('ENOENT') : opened(newDescriptor(process, number))
     }
     case 'read': {
       const { text } = state.files[process.fds[call.fd]!]!
-      return { key: `t${text}`, value: textOf(text) }
+      return same(`text ${text}`, () => ({ value: textOf(text) }))
     }
     case 'write': {
       const number = process.fds[call.fd]!
@@ -215,7 +218,7 @@ export function perform(state: State, p: number, call: Call, around: Surrounding
     }
     case 'lstat': {
       const number = state.links[levelOf(call.path)]!
-      return number < 0 ? { key: 'none', value: undefined } : facts(state, process, number, around)
+      return number < 0 ? DONE : facts(state, process, number, around)
     }
     case 'close':
       process.fds[call.fd] = -1
@@ -231,11 +234,10 @@ export function perform(state: State, p: number, call: Call, around: Surrounding
     }
     case 'clock': {
       const value: Instant = { boot: state.boot - around.lags[p]!, wall: state.wall }
-      return { key: `${value.boot} ${value.wall}`, value }
+      return same(`clock ${value.boot} ${value.wall}`, () => ({ value }))
     }
     case 'process': {
-      const value = lookUp(state, call.pid, around)
-      return { key: value.exists ? 'alive' : 'dead', value }
+      return looked(lookUp(state, call.pid, around))
     }
     case 'act':
       return DONE
@@ -257,8 +259,7 @@ function facts(state: State, process: Process, number: number, around: Surroundi
   const { mtime } = state.files[number]!
   const fd = process.fds.indexOf(number)
   const identity = around.rawIdentities ? `inode ${number}` : fd < 0 ? 'another' : `fd ${fd}`
-  const value: FileFacts = { regular: true, mtimeMs: mtime, identity }
-  return { key: `${identity} ${mtime}`, value }
+  return same(`${identity} ${mtime}`, () => ({ value: { regular: true, mtimeMs: mtime, identity } satisfies FileFacts }))
 }
 
 function lookUp(state: State, pid: number, around: Surroundings): ProcessFacts {

@@ -63,11 +63,12 @@ export class Node {
   readonly root: Root
   readonly parent: Node | undefined
   readonly answer: Answer | undefined
-  #children: Map<string, Node> | undefined
+  // Most have one: a map for each would be most of what a search keeps.
+  #child: Node | undefined
+  #others: Map<Answer, Node> | undefined
   readonly id: number
   /** What it asks for next; undefined when the operation is over. */
   call: Call | undefined
-  after: Luggage | undefined
   /** Where that leads to. */
   next: Node | undefined
 
@@ -78,14 +79,12 @@ export class Node {
     this.id = root.owner.nodes++
   }
 
-  /** Undefined when nobody has been there. */
-  known(answer: Answer): Node | undefined {
-    return this.#children?.get(answer.key)
-  }
-
   child(answer: Answer): Node {
-    let child = this.known(answer)
-    if (!child) (this.#children ??= new Map()).set(answer.key, (child = new Node(this.root, this, answer)))
+    const known = this.#child?.answer === answer ? this.#child : this.#others?.get(answer)
+    if (known) return known
+    const child = new Node(this.root, this, answer)
+    if (this.#child) (this.#others ??= new Map()).set(answer, child)
+    else this.#child = child
     return child
   }
 }
@@ -129,6 +128,10 @@ export class Cast {
 
   /** The node at which a process with this luggage is. */
   arrive(p: number, luggage: Luggage, more?: More): Node {
+    return this.#at(this.#rootOf(p, luggage).node, more)
+  }
+
+  #rootOf(p: number, luggage: Luggage): Root {
     const operation = this.operationOf(p, luggage)
     if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, isUnconfirmed: false, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
     const { watch, ...rest } = luggage
@@ -138,9 +141,8 @@ export class Cast {
       root = { owner: this, p, luggage, operation, node: undefined! }
       root.node = new Node(root)
       this.#roots.set(key, root)
-      return this.#run(root.node, more)
     }
-    return this.#orNext(root.node)
+    return root
   }
 
   operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
@@ -149,12 +151,12 @@ export class Cast {
 
   /** Where a process is after this answer: at a call, perhaps of the next operation. */
   follow(node: Node, answer: Answer, more?: More): Node {
-    const known = node.known(answer)
-    return known ? this.#orNext(known) : this.#run(node.child(answer), more)
+    return this.#at(node.child(answer), more)
   }
 
-  #orNext(node: Node): Node {
-    return node.after ? (node.next ??= this.arrive(node.root.p, node.after)) : node
+  #at(node: Node, more?: More): Node {
+    if (node.next) return this.#at(node.next, more)
+    return node.call ? node : this.#run(node, more)
   }
 
   skip(node: Node): Node {
@@ -184,8 +186,8 @@ export class Cast {
     replay.checkAllUsed()
     if (surprise !== undefined) throw new Surprise(`${operation.do} threw`, { cause: surprise })
     after.disowned = [...context.disowned]
-    replay.last.after = after
-    return this.arrive(p, after, more)
+    replay.last.next = this.#rootOf(p, after).node
+    return this.#at(replay.last.next, more)
   }
 
   #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage, act: () => void): void {
@@ -297,6 +299,14 @@ function isSame(one: Call, other: Call): boolean {
   return true
 }
 
+const calls = new Map<string, Call>()
+
+function theSame(call: Call): Call {
+  const key = JSON.stringify(call)
+  if (!calls.has(key)) calls.set(key, call)
+  return calls.get(key)!
+}
+
 // ---- the seam ----
 
 /** Answers what has been answered before; suspends at what has not. */
@@ -331,7 +341,7 @@ class Replay implements System {
   }
 
   #goOn(node: Node, call: Call): Node {
-    node.call ??= call
+    node.call ??= theSame(call)
     let answer: Answer | undefined
     try {
       answer = this.#more?.(node)
