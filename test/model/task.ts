@@ -13,7 +13,7 @@ export interface Done {
 
 const names = Object.keys(LYING) as LyingName[]
 // A server's clock alone by more than ten minutes is beyond what is promised.
-const jumps: JumpName[] = ['ttl', 'stepOn', 'late', 'ten', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn']
+const jumps: JumpName[] = ['ten', 'stepOn', 'ttl', 'late', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn']
 const { simple, renewing, patient, working } = SCRIPTS
 
 const TWO_GUARDS: LyingName = 'dead lock, two dead guards'
