@@ -73,10 +73,12 @@ export async function climb(rung: Rung): Promise<Result> {
   const task: Climb = { dist: distUrl, file, ttl: rung.ttl ?? TTL_MS, ...rung.climb }
   const child = start([...(rung.wrap?.(file) ?? []), process.execPath, climber, JSON.stringify(task)])
   await seen(child, /created|struck/)
+  // Before the contender has come, or after.
+  let struckAt = /struck/.test(child.out()) ? performance.now() : undefined
   const contender = new Contender(file)
   const faults: string[] = []
   const isPaused = rung.pause !== undefined && (await seen(child, /struck/))
-  const struckAt = performance.now()
+  struckAt ??= performance.now()
   const resumedAt = isPaused ? await oversleep(child, contender, rung.pause!) : undefined
   const { code, signal } = await child.ended
   const freeAt = resumedAt ?? performance.now()
