@@ -10,7 +10,7 @@
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
-import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, type Script, Surprise } from './process.js'
+import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, renamed, type Script, Surprise } from './process.js'
 
 /** Time passes: on all clocks together, or not. */
 export interface Jump {
@@ -81,6 +81,7 @@ export class Explorer {
   readonly protocol: Protocol
   readonly #lags: number[]
   readonly #alike: number[]
+  readonly #areTwins: boolean
   readonly #tokenBits = new Map<string, number>()
   readonly #stampIds = new Map<number, string | undefined>()
   readonly #leases = new Map<string, number>()
@@ -89,13 +90,16 @@ export class Explorer {
   constructor(protocol: Protocol, world: World) {
     this.protocol = protocol
     this.world = world
-    const { scripts } = world
+    const { scripts, files = [] } = world
     const machines = world.machines ?? [...scripts, 0].map((_, p) => machineOf(p, startOf(pidOf(p))))
     this.#lags = world.lags ?? machines.map(() => 0)
     this.around = { machines, lags: this.#lags, bystanders: world.bystanders ?? new Map(), rawIdentities: world.rawIdentities ?? false, torn: world.torn ?? false }
     this.cast = new Cast(protocol, scripts, machines)
     const look = (p: number) => JSON.stringify([scripts[p]!.operations, scripts[p]!.stays, scripts[p]!.holds, scripts[p]!.watch && [...scripts[p]!.watch.seen], { ...machines[p]!, self: 0 }, this.#lags[p]])
     this.#alike = scripts.map((_, p) => scripts.findIndex((_, q) => look(q) === look(p)))
+    // Nothing tells them apart but their names.
+    const told = JSON.stringify([files, look(0)])
+    this.#areTwins = scripts.length === 2 && this.#alike[1] === 0 && renamed(told) === told && !world.unreduced && !world.rawIdentities && !world.torn
     for (const [p] of scripts.entries()) this.#tokenBits.set(lockIdOf(p), 1 << p)
   }
 
@@ -515,7 +519,7 @@ export class Explorer {
       if (last) schedule.push(last)
       return { what, schedule, steps: schedule.length, text: this.print(schedule, what) }
     }
-    seen.add(encode(first, this.world.rawIdentities))
+    this.#add(seen, first)
     from.push(-1, -1)
     let layer: [number, State][] = [[0, first]]
     for (; layer.length > 0; result.deepest++) {
@@ -539,7 +543,7 @@ export class Explorer {
             return this.#finish(result, report(index, action, `${error.message}${error.cause instanceof Error ? `: ${error.cause.stack}` : ''}`))
           }
           if (what) return this.#finish(result, report(index, action, what))
-          if (!seen.add(encode(after, this.world.rawIdentities))) continue
+          if (!this.#add(seen, after)) continue
           from.push(index, number)
           next.push([result.states++, after])
         }
@@ -551,6 +555,12 @@ export class Explorer {
       layer = next
     }
     return this.#finish(result)
+  }
+
+  // Two that are alike go on alike when they change places: a state and the one with A and B changed over are explored once.
+  #add(seen: Seen, state: State): boolean {
+    const key = encode(state, this.world.rawIdentities)
+    return this.#areTwins ? seen.add(key, encode(state, false, this.cast)) : seen.add(key)
   }
 
   #finish(result: Explored, found?: Found): Explored {
@@ -698,11 +708,12 @@ function brief(text: string): string {
 
 // ---- sets of states ----
 
-/** A state as numbers: the same for two states that differ only in the numbers of files. */
-function encode(state: State, raw = false): Int32Array {
+/** A state as numbers: the same for two states that differ only in the numbers of files. `twins`: with A and B changed over. */
+function encode(state: State, raw = false, twins?: Cast): Int32Array {
+  const into = twins ? scratches[1] : scratches[0]
   let length = 0
   let known = 0
-  const add = (part: number) => (scratch[length++] = part)
+  const add = (part: number) => (into[length++] = part)
   const addTime = (time: number) => {
     add(Math.floor(time / 65536))
     add(time % 65536)
@@ -715,26 +726,32 @@ function encode(state: State, raw = false): Int32Array {
     if (raw) add(number)
     const { text, mtime, author } = state.files[number]!
     add(-2)
-    add(text)
+    add(twins ? renamedNumber(text) : text)
     addTime(mtime)
-    return add(author)
+    return add(twins && author >= 0 ? 1 - author : author)
+  }
+  const idOf = (node: Node) => (twins ? twins.twinOf(node) : node).id
+  const putProcess = ({ status, node, acted, halfway, astray, paused, fds, readings }: Process) => {
+    add(status === 'running' ? idOf(node!) : status === 'ended' ? -1 : -2)
+    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + (astray ? 8 : 0) + 16 * fds.length)
+    for (const number of fds) put(number)
+    for (const reading of readings) add(idOf(reading.node))
   }
   add(state.boot)
   addTime(state.wall)
   addTime(state.fs)
   add(state.jumps + 16 * state.crashes + (state.jumped ? 256 : 0))
-  add(state.ended)
+  add(twins ? ((state.ended & 1) << 1) | (state.ended >> 1) : state.ended)
   for (const number of state.links) put(number)
-  for (const { status, node, acted, halfway, astray, paused, fds, readings } of state.processes) {
-    add(status === 'running' ? node!.id : status === 'ended' ? -1 : -2)
-    add((acted ? 1 : 0) + (halfway ? 2 : 0) + (paused ? 4 : 0) + (astray ? 8 : 0) + 16 * fds.length)
-    for (const number of fds) put(number)
-    for (const reading of readings) add(reading.node.id)
-  }
-  return scratch.subarray(0, length)
+  if (twins) for (let p = 1; p >= 0; p--) putProcess(state.processes[p]!)
+  else for (const process of state.processes) putProcess(process)
+  return into.subarray(0, length)
 }
 
-const scratch = new Int32Array(1024)
+const renamedNumbers: number[] = []
+const renamedNumber = (text: number) => (renamedNumbers[text] ??= textNumber(renamed(textOf(text))))
+
+const scratches = [new Int32Array(1024), new Int32Array(1024)] as const
 const order = new Int32Array(64)
 
 /** A long list, without an object for each. */
@@ -762,18 +779,13 @@ class Seen {
   #mask = 0xffff
   #table = new Int32Array(2 * (this.#mask + 1))
 
-  /** False when it was there. */
-  add(key: Int32Array): boolean {
-    let a = 0x811c9dc5
-    let b = 0x2545f491
-    for (const part of key) {
-      a = Math.imul(a ^ part, 0x01000193)
-      a ^= a >>> 15
-      b = Math.imul(b ^ part, 0x5bd1e995) + 0x9e3779b9
-      b ^= b >>> 13
+  /** False when it was there, by this key or by the other one that it has. */
+  add(key: Int32Array, other?: Int32Array): boolean {
+    let [a, b] = hashOf(key)
+    if (other) {
+      const [c, d] = hashOf(other)
+      if (c < a || (c === a && d < b)) [a, b] = [c, d]
     }
-    a = Math.imul(a ^ (b >>> 7), 0x85ebca6b) | 0
-    b = (Math.imul(b ^ (a >>> 11), 0xc2b2ae35) | 0) || 1
     if (!this.#put(a, b)) return false
     if (++this.#size * 2 > this.#mask) this.#grow()
     return true
@@ -797,4 +809,17 @@ class Seen {
     this.#table = new Int32Array(2 * (this.#mask + 1))
     for (let at = 0; at < old.length; at += 2) if (old[at + 1] !== 0) this.#put(old[at]!, old[at + 1]!)
   }
+}
+
+function hashOf(key: Int32Array): [number, number] {
+  let a = 0x811c9dc5
+  let b = 0x2545f491
+  for (const part of key) {
+    a = Math.imul(a ^ part, 0x01000193)
+    a ^= a >>> 15
+    b = Math.imul(b ^ part, 0x5bd1e995) + 0x9e3779b9
+    b ^= b >>> 13
+  }
+  a = Math.imul(a ^ (b >>> 7), 0x85ebca6b) | 0
+  return [a, (Math.imul(b ^ (a >>> 11), 0xc2b2ae35) | 0) || 1]
 }

@@ -179,7 +179,8 @@ function same(key: string, make: () => Answer): Answer {
 const DONE: Answer = {}
 const failure = (code: string) => same(code, () => ({ error: code }))
 const opened = (fd: number) => same(`fd ${fd}`, () => ({ value: fd }))
-const looked = (value: ProcessFacts) => same(`process ${JSON.stringify(value)}`, () => ({ value }))
+export const readAnswer = (text: string) => same(`text ${textNumber(text)}`, () => ({ value: text }))
+export const looked = (value: ProcessFacts) => same(`process ${JSON.stringify(value)}`, () => ({ value }))
 
 /** Makes one call of process `p`. `undefined`: the call is not over yet, the process stays where it is. */
 export function perform(state: State, p: number, call: Call, around: Surroundings): Answer | undefined {
@@ -200,7 +201,7 @@ export function perform(state: State, p: number, call: Call, around: Surrounding
     }
     case 'read': {
       const { text } = state.files[process.fds[call.fd]!]!
-      return same(`text ${text}`, () => ({ value: textOf(text) }))
+      return readAnswer(textOf(text))
     }
     case 'write': {
       const number = process.fds[call.fd]!

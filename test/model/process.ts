@@ -11,8 +11,8 @@ import type { Context, Request, Watch } from '../../lib/core/protocol.js'
 import { systemCode } from '../../lib/core/error.js'
 import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
-import type { Machine, System } from '../../lib/core/system.js'
-import { type Answer, type Call, LOCK, pathOf, pidOf, systemError } from './machine.js'
+import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
+import { type Answer, type Call, FIRST_PID, LOCK, looked, pathOf, pidOf, readAnswer, startOf, systemError } from './machine.js'
 
 export type Protocol = typeof protocolModule
 
@@ -71,6 +71,8 @@ export class Node {
   call: Call | undefined
   /** Where that leads to. */
   next: Node | undefined
+  /** Where the other process would be, had it been its turn; see `Cast.twinOf`. */
+  twin: Node | undefined
 
   constructor(root: Root, parent?: Node, answer?: Answer) {
     this.root = root
@@ -143,6 +145,16 @@ export class Cast {
       this.#roots.set(key, root)
     }
     return root
+  }
+
+  /** Where the other of two processes that are alike is when it has got this one's answers, with their names changed over. */
+  twinOf(node: Node): Node {
+    if (!node.twin) {
+      const { p, luggage } = node.root
+      node.twin = node.parent ? this.twinOf(node.parent).child(renamedAnswer(node.answer!)) : this.#rootOf(1 - p, renamedLuggage(luggage)).node
+      node.twin.twin = node
+    }
+    return node.twin
   }
 
   operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
@@ -307,6 +319,39 @@ function theSame(call: Call): Call {
   return calls.get(key)!
 }
 
+// ---- two that are alike ----
+
+/** A text with what tells A from B changed over: their ids, those of their guards, their pids and starting times. */
+export function renamed(text: string): string {
+  return text.replace(/\b0{14}a[01]\b|\b0{9}[cd][0-9a-f]{6}\b|(?<=[pt]id\\*":)1[12]\b|(?<=start\\*":\\*")1[12](?=00\\*")/g, (name) => {
+    if (name.length === 2) return name === '11' ? '12' : '11'
+    return name[14] === 'a' ? `${name.slice(0, 15)}${1 - Number(name[15])}` : `${name.slice(0, 9)}${name[9] === 'c' ? 'd' : 'c'}${name.slice(10)}`
+  })
+}
+
+const renamedAnswers = new Map<Answer, Answer>()
+
+function renamedAnswer(answer: Answer): Answer {
+  let other = renamedAnswers.get(answer)
+  if (!other) {
+    const { value } = answer
+    other = typeof value === 'string' ? readAnswer(renamed(value)) : typeof value === 'object' && 'exists' in value! ? looked(renamedFacts(value as ProcessFacts)) : answer
+    renamedAnswers.set(answer, other)
+  }
+  return other
+}
+
+function renamedFacts(facts: ProcessFacts): ProcessFacts {
+  const p = (facts.threads?.[0] ?? 0) - FIRST_PID
+  return p === 0 || p === 1 ? { ...facts, start: startOf(pidOf(1 - p)), threads: [pidOf(1 - p)] } : facts
+}
+
+function renamedLuggage(luggage: Luggage): Luggage {
+  const { watch, ...rest } = luggage
+  const other = JSON.parse(renamed(JSON.stringify({ ...rest, watch: { ...watch, seen: [...watch.seen] } })))
+  return { ...other, watch: { ...other.watch, seen: new Map(other.watch.seen) } }
+}
+
 // ---- the seam ----
 
 /** Answers what has been answered before; suspends at what has not. */
@@ -331,7 +376,8 @@ class Replay implements System {
   #ask(call: Call): unknown {
     if (this.isSuspended) throw SUSPENDED
     const asked = this.#nodes[this.#next]!
-    const answered = this.#nodes[this.#next + 1] ?? this.#goOn(asked, call)
+    asked.call ??= theSame(call)
+    const answered = this.#nodes[this.#next + 1] ?? this.#goOn(asked)
     // Run again, it must ask the same: otherwise there is a clock or a chance beside the seam.
     if (!isSame(asked.call!, call)) throw new Error(`asked ${JSON.stringify(call)} where it had asked ${JSON.stringify(asked.call)}`)
     this.#next++
@@ -340,8 +386,7 @@ class Replay implements System {
     return value
   }
 
-  #goOn(node: Node, call: Call): Node {
-    node.call ??= theSame(call)
+  #goOn(node: Node): Node {
     let answer: Answer | undefined
     try {
       answer = this.#more?.(node)
