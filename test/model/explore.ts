@@ -2,10 +2,11 @@
  * All schedules of a world: breadth first, so the first violation found is one of the shortest.
  *
  * Between two steps of a process every other process may step, a process may crash, and time may pass. States that are the same
- * (files, clocks, where each process is) are explored once.
+ * (files, clocks, where each process is) are explored once, and so are those that differ in the names of two equal processes only (`#add`).
  *
- * Some calls are not worth a step of their own; they are made together with the call before them (`isLocal` says why that
- * loses nothing).
+ * Some calls are not worth a step of their own; they are made together with the call before them (`#isLocal` says why that
+ * loses nothing), and so is all that is done by a process that is left alone (`#isLeftAlone`). `honest.test.ts` compares the ends
+ * of whole worlds with those of a search without all that.
  */
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
@@ -278,7 +279,6 @@ export class Explorer {
     const process = state.processes[p]!
     move(process, node)
     if (this.#isLeftAlone(state, p)) {
-      // Nobody comes between, and nothing can happen to it any more: there is one way on.
       if (node.call!.do === 'exit' || (!process.acted && node.root.operation?.optional)) return undefined
       const answer = this.#make(state, p, node, log) ?? this.#make(state, p, node, log)
       const wrong = this.check(state)
@@ -292,6 +292,7 @@ export class Explorer {
     return answer
   }
 
+  // Nobody comes between its calls, and nothing can happen to it any more: there is one way on.
   #isLeftAlone({ jumps, crashes, processes }: State, p: number): boolean {
     const { maxJumps, maxCrashes, scripts, unreduced } = this.world
     if (unreduced || jumps < maxJumps || crashes < maxCrashes) return false
