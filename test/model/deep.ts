@@ -29,8 +29,8 @@ const bundle = join(folder, 'task.mjs')
 async function run(task: (number: number) => Task): Promise<void> {
   const total: Record<string, number> = {}
   let started = 0
-  const work = () =>
-    new Promise<void>((resolve, reject) => {
+  const work = (): Promise<void> =>
+    new Promise<void>((resolve) => {
       // Of what a search makes it keeps little: a large nursery halves the work of the collector.
       const worker = fork(bundle, { execArgv: ['--max-semi-space-size=64', '--max-old-space-size=10000'] })
       const next = () => worker.send(task(started++))
@@ -40,7 +40,12 @@ async function run(task: (number: number) => Task): Promise<void> {
         for (const [name, count] of Object.entries(done.counts)) total[name] = (total[name] ?? 0) + count
         next()
       })
-      worker.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`a worker ended with ${code}`))))
+      worker.on('exit', (code, signal) => {
+        if (code === 0) return resolve()
+        console.log(`A SEARCH OR A WALK FAILED: its process ended with ${code ?? signal}`)
+        process.exitCode = 1
+        resolve(work())
+      })
       next()
     })
   await Promise.all(Array.from({ length: Number(options.workers) }, work))

@@ -13,16 +13,16 @@ export interface Done {
 
 const names = Object.keys(LYING) as LyingName[]
 // A server's clock alone by more than ten minutes is beyond what is promised.
-const jumps: JumpName[] = ['ten', 'stepOn', 'ttl', 'late', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn']
+const jumps: JumpName[] = ['stepOn', 'ttl', 'late', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn', 'ten']
 const { simple, renewing, patient, working } = SCRIPTS
 
+// With a jump it has too many states; and two that died before and one that dies after it was late are more than MAX_GUARDS is made for.
 const TWO_GUARDS: LyingName = 'dead lock, two dead guards'
 
 const worlds: World[] = [
   world(TWO_GUARDS, [simple, simple], []),
   ...jumps.flatMap((jump) => [
-    // Two that died before and one that dies after it was late: more than MAX_GUARDS is made for.
-    ...names.map((name) => world(name, [simple, simple], [jump], { maxCrashes: name === TWO_GUARDS ? 0 : 1 })),
+    ...names.filter((name) => name !== TWO_GUARDS).map((name) => world(name, [simple, simple], [jump])),
     world('free', [renewing, renewing], [jump]),
     world('free', [LONG, FINAL], [jump]),
     holderAndTaker(jump, { maxJumps: 2 }),
