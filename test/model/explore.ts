@@ -144,8 +144,8 @@ export class Explorer {
       const process = state.processes[p]!
       const { node } = process
       const fresh = this.#isFresh(process)
-      // Processes that are alike and have done nothing yet: which of them starts first is only a name.
-      if (fresh && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
+      // Processes that are alike and have done nothing yet: which of them starts first is only a name (that of twins is none anyway).
+      if (fresh && !this.#areTwins && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
       if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
       if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
       const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
@@ -210,8 +210,8 @@ export class Explorer {
         if (reading) Object.assign(process, { ...reading, fds: reading.fds.slice() })
         process.readings = []
         process.paused = this.world.brisk === true && process.status === 'running' && !this.#isFresh(process) && process.node!.call!.do !== 'exit'
-        this.#goOn(state, p, log)
       }
+      for (const p of state.processes.keys()) this.#goOn(state, p, log)
       return state
     }
     const { p } = action
@@ -244,6 +244,7 @@ export class Explorer {
     const process = state.processes[p]!
     const call = node.call!
     const { operation } = node.root
+    state.jumped = false
     process.acted = true
     process.paused = false
     process.readings = []
@@ -280,10 +281,9 @@ export class Explorer {
     move(process, node)
     if (this.#isLeftAlone(state, p)) {
       if (node.call!.do === 'exit' || (!process.acted && node.root.operation?.optional)) return undefined
-      const answer = this.#make(state, p, node, log) ?? this.#make(state, p, node, log)
       const wrong = this.check(state)
       if (wrong) throw new Violated(wrong)
-      return answer
+      return this.#make(state, p, node, log) ?? this.#make(state, p, node, log)
     }
     if (!this.#isLocal(state, p, node.call!)) return undefined
     if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
@@ -295,7 +295,7 @@ export class Explorer {
   // Nobody comes between its calls, and nothing can happen to it any more: there is one way on.
   #isLeftAlone({ jumps, crashes, processes }: State, p: number): boolean {
     const { maxJumps, maxCrashes, scripts, unreduced } = this.world
-    if (unreduced || jumps < maxJumps || crashes < maxCrashes) return false
+    if (unreduced || scripts.length < 2 || jumps < maxJumps || crashes < maxCrashes) return false
     for (const [q, { status, node }] of processes.entries()) if (q !== p && status === 'running' && !(scripts[q]!.stays && node!.call!.do === 'exit')) return false
     return true
   }

@@ -135,7 +135,10 @@ export class Cast {
 
   #rootOf(p: number, luggage: Luggage): Root {
     const operation = this.operationOf(p, luggage)
-    if (!operation) luggage = { next: this.scripts[p]!.operations.length, tries: 0, chores: 0, held: luggage.held, isUnconfirmed: false, disowned: this.scripts[p]!.stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
+    if (!operation) {
+      const { operations, stays } = this.scripts[p]!
+      luggage = { next: operations.length, tries: 0, chores: stays ? luggage.chores : 0, held: luggage.held, isUnconfirmed: false, disowned: stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
+    }
     const { watch, ...rest } = luggage
     const key = JSON.stringify([p, rest, { ...watch, seen: [...watch.seen] }])
     let root = this.#roots.get(key)
