@@ -168,9 +168,9 @@ function collect(state: State): void {
 
 // ---- calls ----
 
-const answers = new Map<string, Answer>()
+const answers = new Map<unknown, Answer>()
 
-function same(key: string, make: () => Answer): Answer {
+function same(key: unknown, make: () => Answer): Answer {
   let answer = answers.get(key)
   if (!answer) answers.set(key, (answer = make()))
   return answer
@@ -178,9 +178,10 @@ function same(key: string, make: () => Answer): Answer {
 
 const DONE: Answer = {}
 const failure = (code: string) => same(code, () => ({ error: code }))
-const opened = (fd: number) => same(`fd ${fd}`, () => ({ value: fd }))
-export const readAnswer = (text: string) => same(`text ${textNumber(text)}`, () => ({ value: text }))
-export const looked = (value: ProcessFacts) => same(`process ${JSON.stringify(value)}`, () => ({ value }))
+const opened = (fd: number) => same(fd, () => ({ value: fd }))
+export const looked = (facts: ProcessFacts) => same(facts, () => ({ value: facts }))
+const readings: Answer[] = []
+export const read = (text: number) => (readings[text] ??= { value: textOf(text) })
 
 /** Makes one call of process `p`. `undefined`: the call is not over yet, the process stays where it is. */
 export function perform(state: State, p: number, call: Call, around: Surroundings): Answer | undefined {
@@ -201,7 +202,7 @@ export function perform(state: State, p: number, call: Call, around: Surrounding
     }
     case 'read': {
       const { text } = state.files[process.fds[call.fd]!]!
-      return readAnswer(textOf(text))
+      return read(text)
     }
     case 'write': {
       const number = process.fds[call.fd]!
@@ -263,11 +264,20 @@ function facts(state: State, process: Process, number: number, around: Surroundi
   return same(`${identity} ${mtime}`, () => ({ value: { regular: true, mtimeMs: mtime, identity } satisfies FileFacts }))
 }
 
+const DEAD: ProcessFacts = { exists: false }
+const living = new Map<number, ProcessFacts>()
+
+/** A living process, always as the same object. */
+export function alive(pid: number): ProcessFacts {
+  let facts = living.get(pid)
+  if (!facts) living.set(pid, (facts = { exists: true, start: startOf(pid), zombie: false, threads: [pid] }))
+  return facts
+}
+
 function lookUp(state: State, pid: number, around: Surroundings): ProcessFacts {
-  const alive = { exists: true, start: startOf(pid), zombie: false, threads: [pid] }
   const simulated = state.processes[pid - FIRST_PID]
-  if (simulated) return simulated.status === 'running' ? alive : { exists: false }
-  return around.bystanders.get(pid) ?? { exists: false }
+  if (simulated) return simulated.status === 'running' ? alive(pid) : DEAD
+  return around.bystanders.get(pid) ?? DEAD
 }
 
 /** Half of the new text over the old one, cut in the middle of where they first differ. */

@@ -12,7 +12,7 @@ import { systemCode } from '../../lib/core/error.js'
 import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
-import { type Answer, type Call, FIRST_PID, LOCK, looked, pathOf, pidOf, readAnswer, startOf, systemError } from './machine.js'
+import { alive, type Answer, type Call, LOCK, looked, pathOf, pidOf, read, systemError, textNumber } from './machine.js'
 
 export type Protocol = typeof protocolModule
 
@@ -317,7 +317,8 @@ function isSame(one: Call, other: Call): boolean {
 const calls = new Map<string, Call>()
 
 function theSame(call: Call): Call {
-  const key = JSON.stringify(call)
+  const { path, fd, text, pid, writing } = call as Partial<Record<'path' | 'fd' | 'text' | 'pid' | 'writing', unknown>>
+  const key = `${call.do} ${path} ${fd} ${pid} ${writing} ${text}`
   if (!calls.has(key)) calls.set(key, call)
   return calls.get(key)!
 }
@@ -338,15 +339,11 @@ function renamedAnswer(answer: Answer): Answer {
   let other = renamedAnswers.get(answer)
   if (!other) {
     const { value } = answer
-    other = typeof value === 'string' ? readAnswer(renamed(value)) : typeof value === 'object' && 'exists' in value! ? looked(renamedFacts(value as ProcessFacts)) : answer
+    const pid = (value as ProcessFacts | undefined)?.threads?.[0]
+    other = typeof value === 'string' ? read(textNumber(renamed(value))) : pid === pidOf(0) || pid === pidOf(1) ? looked(alive(pidOf(0) + pidOf(1) - pid)) : answer
     renamedAnswers.set(answer, other)
   }
   return other
-}
-
-function renamedFacts(facts: ProcessFacts): ProcessFacts {
-  const p = (facts.threads?.[0] ?? 0) - FIRST_PID
-  return p === 0 || p === 1 ? { ...facts, start: startOf(pidOf(1 - p)), threads: [pidOf(1 - p)] } : facts
 }
 
 function renamedLuggage(luggage: Luggage): Luggage {
