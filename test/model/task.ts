@@ -26,14 +26,13 @@ const worlds: World[] = [
     ...names.filter((name) => name !== TWO_GUARDS).map((name) => world(name, [simple, simple], [jump])),
     world('free', [renewing, renewing], [jump]),
     world('free', [LONG, FINAL], [jump]),
-    holderAndTaker(jump, { maxJumps: 2 }),
     holderAndTaker(jump, { torn: true, maxCrashes: 1 }),
-    committing(jump, { maxJumps: 2 }),
+    committing(jump),
     adopting(jump),
     ...[ALIVE_PID, DEAD_PID].map((pid) => binding(pid, jump, { maxJumps: 2 })),
   ]),
-  // Three processes and a jump by which everything gets old are too much.
-  ...FEW.flatMap((jump) => [sharedToken(jump), breaking(jump)]),
+  // Two jumps, or three processes and a jump, by which everything gets old are too much.
+  ...FEW.flatMap((jump) => [holderAndTaker(jump, { maxJumps: 2 }), committing(jump, { maxJumps: 2 }), sharedToken(jump), breaking(jump)]),
   ...names.map((name) => world(name, [patient, renewing], [])),
   ...names.map((name) => apart(name, ['pause'])),
   ...(['free', 'dead', 'expired'] as const).map((name) => world(name, [simple, simple, simple], [], { maxCrashes: 0 })),
