@@ -133,7 +133,7 @@ export class Explorer {
   /** What the processes may do, and their deaths. */
   moves(state: State): Action[] {
     const list: Action[] = []
-    const { maxCrashes } = this.world
+    const { maxCrashes, scripts } = this.world
     const awake = this.#awake(state)
     const isAtEnd = (p: number) => state.processes[p]!.node!.call!.do === 'exit'
     const isLast = (p: number) => isAlone(state, awake, p)
@@ -149,7 +149,7 @@ export class Explorer {
       if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
       if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
       const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
-      if (state.crashes < maxCrashes && !fresh && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
+      if (state.crashes < maxCrashes && (!fresh || scripts[p]!.holds) && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
     }
     return list
   }
@@ -582,10 +582,10 @@ export class Explorer {
     const marks: number[][] = this.world.scripts.map(() => [])
     const log: Log = (p, { call, root }, answer) => {
       if (call!.do === 'clock') marks[p]!.push(said[p]!.length)
-      if (call!.do !== 'close') said[p]!.push(`${root.operation?.do ?? ''}: ${show(call!, answer)}`)
+      said[p]!.push(call!.do === 'close' ? '' : `${root.operation?.do ?? ''}: ${show(call!, answer)}`)
     }
     const tell = (p: number, count = said[p]!.length) => {
-      const calls = said[p]!.splice(0, count)
+      const calls = said[p]!.splice(0, count).filter((call) => call !== '')
       const verb = (call: string | undefined) => call?.slice(0, call.indexOf(': ') + 2)
       const text = calls.map((call, at) => (verb(call) === verb(calls[at - 1]) ? call.slice(verb(call)!.length) : call)).join('; ')
       if (calls.length > 0) for (const line of wrap(text, width - 2)) put(p, line)

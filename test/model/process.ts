@@ -139,8 +139,8 @@ export class Cast {
       const { operations, stays } = this.scripts[p]!
       luggage = { next: operations.length, tries: 0, chores: stays ? luggage.chores : 0, held: luggage.held, isUnconfirmed: false, disowned: stays ? luggage.disowned : [], watch: this.protocol.newWatch() }
     }
-    const { watch, ...rest } = luggage
-    const key = JSON.stringify([p, rest, { ...watch, seen: [...watch.seen] }])
+    const { next, tries, chores, held, isUnconfirmed, disowned, watch } = luggage
+    const key = JSON.stringify([p, next, tries, chores, held, isUnconfirmed, disowned, { ...watch, seen: [...watch.seen] }])
     let root = this.#roots.get(key)
     if (!root) {
       root = { owner: this, p, luggage, operation, node: undefined! }
