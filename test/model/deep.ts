@@ -31,8 +31,7 @@ async function run(task: (number: number) => Task): Promise<void> {
   let started = 0
   const work = (): Promise<void> =>
     new Promise<void>((resolve) => {
-      // Of what a search makes it keeps little: a large nursery halves the work of the collector.
-      const worker = fork(bundle, { execArgv: ['--max-semi-space-size=16', '--max-old-space-size=10000'] })
+      const worker = fork(bundle, { execArgv: ['--max-old-space-size=10000'] })
       const next = () => worker.send(task(started++))
       worker.on('message', (done: Done | null) => {
         if (!done) return void worker.disconnect()

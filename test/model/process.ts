@@ -129,8 +129,8 @@ export class Cast {
   }
 
   /** The node at which a process with this luggage is. */
-  arrive(p: number, luggage: Luggage, more?: More): Node {
-    return this.#at(this.#rootOf(p, luggage).node, more)
+  arrive(p: number, luggage: Luggage): Node {
+    return this.#at(this.#rootOf(p, luggage).node)
   }
 
   #rootOf(p: number, luggage: Luggage): Root {

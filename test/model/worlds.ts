@@ -5,7 +5,7 @@ import type { Watch } from '../../lib/core/protocol.js'
 import { encode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine } from '../../lib/core/system.js'
 import { BEGIN, type Jump, type World } from './explore.js'
-import { FIRST_PID, pathOf, startOf } from './machine.js'
+import { alive, FIRST_PID, pathOf, startOf } from './machine.js'
 import { hex, lockIdOf, machineOf, type Operation, type Script } from './process.js'
 
 export const TTL = 10_000
@@ -84,7 +84,7 @@ export const LYING = {
 
 export type LyingName = keyof typeof LYING
 
-const bystanders = new Map([[ALIVE_PID, { exists: true, start: startOf(ALIVE_PID), zombie: false, threads: [ALIVE_PID] }]])
+const bystanders = new Map([[ALIVE_PID, alive(ALIVE_PID)]])
 
 /** For how long nobody may take away what lies there (unless it has been watched before). */
 const KEEPS: Partial<Record<LyingName, number>> = { foreign: Infinity, silent: 5_000, empty: 5_000, torn: 5_000, 'nearly expired': 5_000, 'out of sight, not yet expired': 5_000 }
