@@ -10,7 +10,7 @@
  */
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
-import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, textNumber, textOf } from './machine.js'
+import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, systemOf, textNumber, textOf } from './machine.js'
 import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, renamed, type Script, Surprise } from './process.js'
 
 /** Time passes: on all clocks together, or not. */
@@ -59,7 +59,6 @@ export interface Explored {
   states: number
   steps: number
   quiet: number
-  runs: number
   deepest: number
   /** The most files that were left behind in a quiet state. */
   leftovers: number
@@ -80,11 +79,10 @@ export class Explorer {
   readonly cast: Cast
   readonly around: Surroundings
   readonly protocol: Protocol
-  readonly #lags: number[]
   readonly #alike: number[]
   readonly #areTwins: boolean
   readonly #tokenBits = new Map<string, number>()
-  readonly #stampIds = new Map<number, string | undefined>()
+  readonly #stamps = new Map<number, Stamp | undefined>()
   readonly #leases = new Map<string, number>()
   readonly #newcomers = new Map<string, string | undefined>()
 
@@ -93,10 +91,9 @@ export class Explorer {
     this.world = world
     const { scripts, files = [] } = world
     const machines = world.machines ?? [...scripts, 0].map((_, p) => machineOf(p, startOf(pidOf(p))))
-    this.#lags = world.lags ?? machines.map(() => 0)
-    this.around = { machines, lags: this.#lags, bystanders: world.bystanders ?? new Map(), rawIdentities: world.rawIdentities ?? false, torn: world.torn ?? false }
+    this.around = { machines, lags: world.lags ?? machines.map(() => 0), bystanders: world.bystanders ?? new Map(), rawIdentities: world.rawIdentities ?? false, torn: world.torn ?? false }
     this.cast = new Cast(protocol, scripts, machines)
-    const look = (p: number) => JSON.stringify([scripts[p]!.operations, scripts[p]!.stays, scripts[p]!.holds, scripts[p]!.watch && [...scripts[p]!.watch.seen], { ...machines[p]!, self: 0 }, this.#lags[p]])
+    const look = (p: number) => JSON.stringify([scripts[p]!.operations, scripts[p]!.stays, scripts[p]!.holds, scripts[p]!.watch && [...scripts[p]!.watch.seen], { ...machines[p]!, self: 0 }, this.around.lags[p]])
     this.#alike = scripts.map((_, p) => scripts.findIndex((_, q) => look(q) === look(p)))
     // Nothing tells them apart but their names.
     const told = JSON.stringify([files, look(0)])
@@ -144,7 +141,7 @@ export class Explorer {
       const process = state.processes[p]!
       const { node } = process
       const fresh = this.#isFresh(process)
-      // Processes that are alike and have done nothing yet: which of them starts first is only a name (that of twins is none anyway).
+      // Processes that are alike and have done nothing yet: which of them starts first is only a name (states of twins are one anyway, `#add`).
       if (fresh && !this.#areTwins && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
       if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
       if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
@@ -165,9 +162,14 @@ export class Explorer {
     return [...jumps.keys()].flatMap((jump) => choices.map((after): Action => ({ kind: 'jump', jump, after })))
   }
 
+  #isAwake({ processes }: State, p: number): boolean {
+    const { status, node } = processes[p]!
+    return status === 'running' && !(node!.call!.do === 'exit' && this.world.scripts[p]!.stays)
+  }
+
   #awake(state: State): number[] {
     const awake: number[] = []
-    for (const [p, { status, node }] of state.processes.entries()) if (status === 'running' && !(node!.call!.do === 'exit' && this.world.scripts[p]!.stays)) awake.push(p)
+    for (const p of state.processes.keys()) if (this.#isAwake(state, p)) awake.push(p)
     return awake
   }
 
@@ -207,7 +209,7 @@ export class Explorer {
       state.jumped = this.#reduces && !this.#takesBack(before, action.after)
       for (const [p, process] of state.processes.entries()) {
         const reading = process.readings[action.after[p]!]
-        if (reading) Object.assign(process, { ...reading, fds: reading.fds.slice() })
+        if (reading) Object.assign(process, reading)
         process.readings = []
         process.paused = this.world.brisk === true && process.status === 'running' && !this.#isFresh(process) && process.node!.call!.do !== 'exit'
       }
@@ -248,7 +250,7 @@ export class Explorer {
     process.acted = true
     process.paused = false
     process.readings = []
-    if (operation?.do === 'release') state.ended |= this.#tokenBits.get(operation.id ?? lockIdOf(p)) ?? 0
+    if (operation?.do === 'release') state.ended |= this.#tokenBits.get(lockIdOf(p)) ?? 0
     if ((operation?.do === 'break' || operation?.do === 'rm') && call.do === 'unlink' && levelOf(call.path) === 0) state.ended |= this.#broken(fileAt(state, 0))
     try {
       if (call.do === 'write') this.#checkWrite(state, p, call.fd)
@@ -286,17 +288,17 @@ export class Explorer {
       return this.#make(state, p, node, log) ?? this.#make(state, p, node, log)
     }
     if (!this.#isLocal(state, p, node.call!)) return undefined
-    if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, fds: process.fds.slice(), acted: process.acted })
+    if (node.call!.do === 'clock' && state.jumps < this.world.maxJumps) process.readings.push({ node, acted: process.acted })
     const answer = perform(state, p, node.call!, this.around)
     log?.(p, node, answer)
     return answer
   }
 
   // Nobody comes between its calls, and nothing can happen to it any more: there is one way on.
-  #isLeftAlone({ jumps, crashes, processes }: State, p: number): boolean {
+  #isLeftAlone(state: State, p: number): boolean {
     const { maxJumps, maxCrashes, scripts, unreduced } = this.world
-    if (unreduced || scripts.length < 2 || jumps < maxJumps || crashes < maxCrashes) return false
-    for (const [q, { status, node }] of processes.entries()) if (q !== p && status === 'running' && !(scripts[q]!.stays && node!.call!.do === 'exit')) return false
+    if (unreduced || scripts.length < 2 || state.jumps < maxJumps || state.crashes < maxCrashes) return false
+    for (const q of scripts.keys()) if (q !== p && this.#isAwake(state, q)) return false
     return true
   }
 
@@ -311,7 +313,7 @@ export class Explorer {
         return other === undefined || other === state.processes[p] || other.status !== 'running' // the dead stay dead
       }
       case 'close':
-        if (state.processes[p]!.readings.length > 0) return false // the descriptor may be needed again, see `readingsAfter`
+        if (state.processes[p]!.readings.length > 0) return false // who makes a reading only after a jump needs the descriptor again (`apply`)
         return true // seen by nobody: an inode number that is free earlier is given out earlier, which only makes it harder
       case 'stat': {
         const file = state.files[state.processes[p]!.fds[call.fd]!]!
@@ -355,17 +357,16 @@ export class Explorer {
   }
 
   #stampAt(file: File | undefined): Stamp | undefined {
-    const decoded = file && decode(textOf(file.text))
-    return decoded?.kind === 'stamp' ? decoded.stamp : undefined
+    if (!file || file.text === EMPTY) return undefined
+    if (!this.#stamps.has(file.text)) {
+      const decoded = decode(textOf(file.text))
+      this.#stamps.set(file.text, decoded.kind === 'stamp' ? decoded.stamp : undefined)
+    }
+    return this.#stamps.get(file.text)
   }
 
   #idAt(file: File | undefined): string | undefined {
-    if (!file || file.text === EMPTY) return undefined
-    if (!this.#stampIds.has(file.text)) {
-      const decoded = decode(textOf(file.text))
-      this.#stampIds.set(file.text, decoded.kind === 'stamp' ? decoded.stamp.id : undefined)
-    }
-    return this.#stampIds.get(file.text)
+    return this.#stampAt(file)?.id
   }
 
   // ---- what must hold ----
@@ -375,8 +376,8 @@ export class Explorer {
     const { keepsMs, files } = this.world
     // The server's clock may be off by a minute, not more.
     const isPromised = state.fs - BEGIN.fs - (state.boot - BEGIN.boot) <= 60_000
-    if (keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs && isPromised && textOf(fileAt(state, 0)?.text ?? EMPTY) !== files![0]!.text) return 'what nobody may take was taken'
-    if (keepsMs !== undefined && files![0]!.text === '' && state.links[0]! < 0 && state.boot - BEGIN.boot < keepsMs && state.fs - BEGIN.fs < 590_000) return 'what nobody may take was taken'
+    const isKept = keepsMs === Infinity || (isPromised && keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs)
+    if (isKept && fileAt(state, 0)?.text !== textNumber(files![0]!.text)) return 'what nobody may take was taken'
     const believers: number[] = []
     for (const p of state.processes.keys()) if (this.#believes(state, p)) believers.push(p)
     if (believers.length === 0) return undefined
@@ -404,7 +405,7 @@ export class Explorer {
     const key = `${p} ${state.boot} ${stamp.bootMs} ${stamp.ttlMs}`
     let left = this.#leases.get(key)
     if (left === undefined) {
-      const boot = state.boot - this.#lags[p]!
+      const boot = state.boot - this.around.lags[p]!
       left = this.protocol.leaseLeft({ machine: () => this.around.machines[p]!, clock: () => ({ boot, wall: state.wall }) } as System, stamp)
       this.#leases.set(key, left)
     }
@@ -412,22 +413,22 @@ export class Explorer {
   }
 
   isQuiet(state: State): boolean {
-    return state.processes.every(({ status, node }, p) => status !== 'running' || (node!.call!.do === 'exit' && this.world.scripts[p]!.stays))
+    return this.#awake(state).length === 0
   }
 
   /** What a newcomer meets in a quiet state: it must get in, at once unless a living or unknown holder may be there. */
   checkQuiet(state: State): string | undefined {
+    for (const [p, { node }] of state.processes.entries()) {
+      const mine = new Set(node?.root.luggage.disowned.map(([id]) => id))
+      const left = state.links.find((_, level) => node && this.#stampAt(fileAt(state, level))?.processes?.[0]?.pid === pidOf(p) && !mine.has(this.#idAt(fileAt(state, level))!))
+      if (left !== undefined) return `${name(p)} lives and has left something that it does not know of`
+    }
     const key = JSON.stringify([state.boot, state.wall, state.fs, state.links.map((_, level) => fileAt(state, level)), state.processes.map(({ status }) => status)])
     if (!this.#newcomers.has(key)) this.#newcomers.set(key, this.#newcomer(state))
     return this.#newcomers.get(key)
   }
 
   #newcomer(quiet: State): string | undefined {
-    for (const [p, { node }] of quiet.processes.entries()) {
-      const mine = new Set(node?.root.luggage.disowned.map(([id]) => id))
-      const left = quiet.links.find((_, level) => node && this.#stampAt(fileAt(quiet, level))?.processes?.[0]?.pid === pidOf(p) && !mine.has(this.#idAt(fileAt(quiet, level))!))
-      if (left !== undefined) return `${name(p)} lives and has left something that it does not know of`
-    }
     const patience = this.#patience(quiet)
     if (patience === Infinity) return undefined
     const state = copyOf(quiet)
@@ -479,24 +480,8 @@ export class Explorer {
       if (error !== undefined) throw systemError(error)
       return value
     }
-    const lags = this.#lags
-    lags[p] ??= 0
     let tokens = 0xdd000
-    return {
-      create: (path) => ask({ do: 'create', path }) as number,
-      open: (path, writing) => ask({ do: 'open', path, writing }) as number,
-      read: (fd) => ask({ do: 'read', fd }) as string,
-      write: (fd, text) => void ask({ do: 'write', fd, text }),
-      stat: (fd) => ask({ do: 'stat', fd }) as ReturnType<System['stat']>,
-      close: (fd) => void ask({ do: 'close', fd }),
-      unlink: (path) => void ask({ do: 'unlink', path }),
-      lstat: (path) => ask({ do: 'lstat', path }) as ReturnType<System['lstat']>,
-      clock: () => ask({ do: 'clock' }) as ReturnType<System['clock']>,
-      process: (pid) => ask({ do: 'process', pid }) as ReturnType<System['process']>,
-      machine: () => this.around.machines[p]!,
-      token: () => hex(tokens++, 16),
-      id: () => '',
-    }
+    return systemOf(ask, () => this.around.machines[p]!, () => hex(tokens++, 16))
   }
 
   // ---- searching ----
@@ -506,7 +491,7 @@ export class Explorer {
     const first = this.begin()
     // How each state was reached: from which other, and by which of its actions.
     const from = new Numbers()
-    const result: Explored = { states: 1, steps: 0, quiet: 0, runs: 0, deepest: 0, leftovers: 0, complete: true }
+    const result: Explored = { states: 1, steps: 0, quiet: 0, deepest: 0, leftovers: 0, complete: true }
     const report = (index: number, last: Action | undefined, what: string) => {
       const path: number[] = []
       for (let at = index; at > 0; at = from.get(2 * at)) path.unshift(from.get(2 * at + 1))
@@ -565,7 +550,6 @@ export class Explorer {
   }
 
   #finish(result: Explored, found?: Found): Explored {
-    result.runs = this.cast.runs
     if (found) result.found = found
     return result
   }
@@ -666,7 +650,7 @@ function writes(operation: Operation, q: number, id: string): boolean {
   return (operation.do === 'renew' || operation.do === 'bind') && lockIdOf(q) === id
 }
 
-// How long a newcomer may have to wait for what lies there (`what must hold`, 2): for the dead, not at all.
+// How long a newcomer may have to wait for what lies there: for the dead, not at all.
 function patienceWith(file: File | undefined, level: number, { processes, fs, wall }: State, { bystanders, machines }: Surroundings): number {
   if (!file) return 0
   const decoded = decode(textOf(file.text))
@@ -746,6 +730,7 @@ function encode(state: State, raw = false, twins?: Cast): Int32Array {
   for (const number of state.links) put(number)
   if (twins) for (let p = 1; p >= 0; p--) putProcess(state.processes[p]!)
   else for (const process of state.processes) putProcess(process)
+  if (length > into.length) throw new Error('a state is longer than what it is written into')
   return into.subarray(0, length)
 }
 

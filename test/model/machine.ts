@@ -4,7 +4,7 @@
  * A state is a plain value. `perform` changes one (a fresh copy) by one call of one process and gives the answer that the
  * real `System` would have given.
  */
-import type { FileFacts, Instant, Machine, ProcessFacts } from '../../lib/core/system.js'
+import type { FileFacts, Instant, Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import type { Node } from './process.js'
 
 /** The lock that everybody wants; its guards have `.guard` behind it, as often as their level says. */
@@ -24,6 +24,27 @@ export type Call =
   | { do: 'act' }
   /** The end of a process's script. */
   | { do: 'exit' }
+
+/** A seam of which each call is asked for. */
+export function systemOf(ask: (call: Call) => unknown, machine: System['machine'], token: System['token']): System {
+  return {
+    create: (path) => ask({ do: 'create', path }) as number,
+    open: (path, writing) => ask({ do: 'open', path, writing }) as number,
+    read: (fd) => ask({ do: 'read', fd }) as string,
+    write: (fd, text) => void ask({ do: 'write', fd, text }),
+    stat: (fd) => ask({ do: 'stat', fd }) as FileFacts,
+    close: (fd) => void ask({ do: 'close', fd }),
+    unlink: (path) => void ask({ do: 'unlink', path }),
+    lstat: (path) => ask({ do: 'lstat', path }) as FileFacts | undefined,
+    clock: () => ask({ do: 'clock' }) as Instant,
+    process: (pid) => ask({ do: 'process', pid }) as ProcessFacts,
+    machine,
+    token,
+    id: () => {
+      throw new Error('the protocol is given ids')
+    },
+  }
+}
 
 /** What a call gave, or the code of the error that it threw. The same answer is the same object. */
 export interface Answer {
@@ -57,7 +78,7 @@ export interface Process {
   /** Descriptor to number of a file; -1: closed. */
   fds: number[]
   /** Where it was each time it read the clock since its last step that is not local. */
-  readings: { node: Node; fds: number[]; acted: boolean }[]
+  readings: { node: Node; acted: boolean }[]
 }
 
 export interface State {
@@ -180,8 +201,8 @@ const DONE: Answer = {}
 const failure = (code: string) => same(code, () => ({ error: code }))
 const opened = (fd: number) => same(fd, () => ({ value: fd }))
 export const looked = (facts: ProcessFacts) => same(facts, () => ({ value: facts }))
-const readings: Answer[] = []
-export const read = (text: number) => (readings[text] ??= { value: textOf(text) })
+const texted: Answer[] = []
+export const read = (text: number) => (texted[text] ??= { value: textOf(text) })
 
 /** Makes one call of process `p`. `undefined`: the call is not over yet, the process stays where it is. */
 export function perform(state: State, p: number, call: Call, around: Surroundings): Answer | undefined {

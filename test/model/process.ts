@@ -12,13 +12,13 @@ import { systemCode } from '../../lib/core/error.js'
 import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
-import { alive, type Answer, type Call, LOCK, looked, pathOf, pidOf, read, systemError, textNumber } from './machine.js'
+import { alive, type Answer, type Call, LOCK, looked, pathOf, pidOf, read, startOf, systemError, systemOf, textNumber } from './machine.js'
 
 export type Protocol = typeof protocolModule
 
 /** One operation of a script. `optional`: the process may leave it out. */
 export type Operation = { optional?: boolean } & (
-  | { do: 'acquire'; ttlMs?: number; renews?: boolean; detached?: boolean; adopt?: string; tries?: number }
+  | { do: 'acquire'; ttlMs?: number; renews?: boolean; adopt?: string; tries?: number }
   /** As `Holding` does: once it was not done, it is retried by `confirm`. */
   | { do: 'renew'; tries?: number }
   /** As `Holding` does at every tick; `trusting`: also what it may have written itself. */
@@ -28,7 +28,7 @@ export type Operation = { optional?: boolean } & (
   /** What cannot be undone is a step of its own, the call `act`. */
   | { do: 'commit'; tries?: number }
   | { do: 'bind'; pid: number }
-  | { do: 'release'; id?: string; tries?: number }
+  | { do: 'release' }
   /** `rm`: a person's, without looking at anything. */
   | { do: 'sweep' | 'break' | 'rm' }
   | { do: 'cleanUp' }
@@ -38,8 +38,6 @@ export interface Script {
   operations: Operation[]
   /** Never exits. */
   stays?: boolean
-  /** How often it tries to clean up at its end; once unless told. */
-  chores?: number
   /** What it has in hand when the world begins. */
   holds?: Stamp
   watch?: Watch
@@ -111,7 +109,6 @@ const SUSPENDED = new Error('suspended')
 /** All processes of one world. */
 export class Cast {
   nodes = 0
-  runs = 0
   readonly protocol: Protocol
   readonly scripts: Script[]
   readonly machines: Machine[]
@@ -161,7 +158,7 @@ export class Cast {
   }
 
   operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
-    return this.scripts[p]!.operations[next] ?? (disowned.length > 0 && chores < (this.scripts[p]!.chores ?? 1) ? { do: 'cleanUp' } : undefined)
+    return this.scripts[p]!.operations[next] ?? (disowned.length > 0 && chores === 0 ? { do: 'cleanUp' } : undefined)
   }
 
   /** Where a process is after this answer: at a call, perhaps of the next operation. */
@@ -185,9 +182,8 @@ export class Cast {
       node.call = { do: 'exit' }
       return node
     }
-    this.runs++
     const replay = new Replay(node, this.machines[p]!, (p << 24) + (luggage.next << 20) + (luggage.tries << 16) + (luggage.chores << 12), more)
-    const context: Context = { system: replay, disowned: new Map(luggage.disowned) }
+    const context: Context = { system: replay.system, disowned: new Map(luggage.disowned) }
     const watch: Watch = { ...luggage.watch, seen: new Map([...luggage.watch.seen].map(([path, seen]) => [path, { ...seen }])) }
     const after = { ...luggage, watch }
     let surprise: unknown
@@ -261,17 +257,14 @@ export class Cast {
       }
       case 'bind': {
         const { pid } = operation
-        const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), { pid, start: String(pid * 100) }] })
+        const add = (stamp: Stamp) => ({ ...stamp, processes: [...(stamp.processes ?? []), { pid, start: startOf(pid) }] })
         return rewrite(protocol.confirm(context, LOCK, lockIdOf(p), watch, add))
       }
       case 'release': {
-        const id = operation.id ?? lockIdOf(p)
-        const result = protocol.release(context, LOCK, id, watch)
-        if (!result.done && again(operation.tries)) return
-        if (!result.done) protocol.disown(context, id, LOCK, 0)
+        const result = protocol.release(context, LOCK, lockIdOf(p), watch)
+        if (!result.done) protocol.disown(context, lockIdOf(p), LOCK, 0)
         after.held = undefined
-        if (result.done) done()
-        return
+        return done()
       }
       case 'break':
         protocol.breakOpen(context, LOCK, protocol.inspect(context, LOCK).reading, watch)
@@ -297,8 +290,8 @@ export class Cast {
 /** The id of the lock that process `p` takes. */
 export const lockIdOf = (p: number) => hex(0xa0 + p, 16)
 
-function fieldsOf({ ttlMs, renews = true, detached = false }: Extract<Operation, { do: 'acquire' }>): Request['fields'] {
-  return { owner: undefined, reason: undefined, processes: detached ? [] : undefined, ttlMs, renews: renews && !detached }
+function fieldsOf({ ttlMs, renews = true }: Extract<Operation, { do: 'acquire' }>): Request['fields'] {
+  return { owner: undefined, reason: undefined, processes: undefined, ttlMs, renews }
 }
 
 export const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
@@ -316,9 +309,9 @@ function isSame(one: Call, other: Call): boolean {
 
 const calls = new Map<string, Call>()
 
+/** Only to keep fewer of them. */
 function theSame(call: Call): Call {
-  const { path, fd, text, pid, writing } = call as Partial<Record<'path' | 'fd' | 'text' | 'pid' | 'writing', unknown>>
-  const key = `${call.do} ${path} ${fd} ${pid} ${writing} ${text}`
+  const key = Object.values(call).join(' ')
   if (!calls.has(key)) calls.set(key, call)
   return calls.get(key)!
 }
@@ -355,22 +348,25 @@ function renamedLuggage(luggage: Luggage): Luggage {
 // ---- the seam ----
 
 /** Answers what has been answered before; suspends at what has not. */
-class Replay implements System {
+class Replay {
   isSuspended = false
   /** What `more` threw: not for the protocol to catch. */
   failure: Error | undefined
   readonly #nodes: Node[] = []
-  readonly #machine: Machine
   #next = 0
-  #tokens: number
   readonly #more: More | undefined
+  readonly system: System
 
   constructor(node: Node, machine: Machine, tokens: number, more: More | undefined) {
     for (let each: Node | undefined = node; each; each = each.parent) this.#nodes.push(each)
     this.#nodes.reverse()
-    this.#machine = machine
-    this.#tokens = tokens
     this.#more = more
+    // The same whenever it is asked: nothing to explore.
+    const given = <T>(give: () => T) => () => {
+      if (this.isSuspended) throw SUSPENDED
+      return give()
+    }
+    this.system = systemOf((call) => this.#ask(call), given(() => machine), given(() => hex(0xc000000 + tokens++, 16)))
   }
 
   #ask(call: Call): unknown {
@@ -408,30 +404,6 @@ class Replay implements System {
     if (this.#next !== this.#nodes.length - 1) throw new Error('ended before it had asked for all that it had been answered')
   }
 
-  create = (path: string) => this.#ask({ do: 'create', path }) as number
-  open = (path: string, writing: boolean) => this.#ask({ do: 'open', path, writing }) as number
-  read = (fd: number) => this.#ask({ do: 'read', fd }) as string
-  write = (fd: number, text: string) => void this.#ask({ do: 'write', fd, text })
-  stat = (fd: number) => this.#ask({ do: 'stat', fd }) as ReturnType<System['stat']>
-  close = (fd: number) => void this.#ask({ do: 'close', fd })
-  unlink = (path: string) => void this.#ask({ do: 'unlink', path })
-  lstat = (path: string) => this.#ask({ do: 'lstat', path }) as ReturnType<System['lstat']>
-  clock = () => this.#ask({ do: 'clock' }) as ReturnType<System['clock']>
-  process = (pid: number) => this.#ask({ do: 'process', pid }) as ReturnType<System['process']>
-
   /** Not the protocol's call, but its caller's. */
   act = () => void this.#ask({ do: 'act' })
-
-  // The same whenever it is asked: nothing to explore.
-  machine(): Machine {
-    if (this.isSuspended) throw SUSPENDED
-    return this.#machine
-  }
-  token(): string {
-    if (this.isSuspended) throw SUSPENDED
-    return hex(0xc000000 + this.#tokens++, 16)
-  }
-  id(): string {
-    throw new Error('the protocol is given ids')
-  }
 }
