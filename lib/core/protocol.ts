@@ -16,7 +16,7 @@ import type { Instant, Machine, System } from './system.js'
  *   remove(path)   create(path + '.guard'); read path; entitled? unlink(path); unlink the guard
  *
  *   acquire        create(L). It exists: held, refuse; stale, remove(L), and create(L) before letting go of the guard
- *   renew          open L, mine? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
+ *   renew          open L, mine, and by our clock? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
  *   confirm        under the guard: open L, mine? write
  *   commit         under the guard: read L, mine? do what cannot be undone (the guard is younger than half a minute)
  *   release        remove(L, "the id is mine")
@@ -173,13 +173,16 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
     const { regular, mtimeMs: stoodSince } = system.stat(fd)
     const before = regular ? stampIn(decode(system.read(fd))) : undefined
     if (before?.id !== id) return 'lost'
-    const stamp = { ...before, ...times(now, before.ttlMs) }
-    system.write(fd, encode(stamp))
-    const written = system.stat(fd)
-    // While the descriptor holds the file, no other file can have its identity.
-    const leadsHere = system.lstat(path)?.identity === written.identity
-    const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)
-    if (leadsHere && inTime) return { done: true, stamp }
+    // By another clock where a co-owner of the token has renewed it: then it is for `confirm`, which also says whose clock it is.
+    if (before.boot === undefined || sameClock(system.machine(), before)) {
+      const stamp = { ...before, ...times(now, before.ttlMs) }
+      system.write(fd, encode(stamp))
+      const written = system.stat(fd)
+      // While the descriptor holds the file, no other file can have its identity.
+      const leadsHere = system.lstat(path)?.identity === written.identity
+      const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)
+      if (leadsHere && inTime) return { done: true, stamp }
+    }
   } finally {
     system.close(fd)
   }

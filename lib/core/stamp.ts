@@ -48,9 +48,12 @@ export const MAX_PROCESSES = 3
 const MAX_LABEL_BYTES = 120
 const MAX_REASON_BYTES = 200
 
+const CLOCK_DIGITS = 13
+
 /** The text for a lock file: one line of JSON, padded with blanks, and a newline. */
 export function encode(stamp: Stamp): string {
-  const json = JSON.stringify(stamp)
+  // Right-aligned: of a renewal that is read half written, with the old digits behind the new ones, the time is never earlier than the old one.
+  const json = JSON.stringify(stamp).replace(/"bootMs":(\d+)/, (_, digits: string) => `"bootMs":${digits.padStart(CLOCK_DIGITS)}`)
   const blanks = STAMP_BYTES - 1 - Buffer.byteLength(json)
   if (blanks < 0)
     throw new LockError(

@@ -8,6 +8,7 @@
  * loses nothing), and so is all that is done by a process that is left alone (`#isLeftAlone`). `honest.test.ts` compares the ends
  * of whole worlds with those of a search without all that.
  */
+import { sameClock } from '../../lib/core/liveness.js'
 import { decode, type Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, systemOf, textNumber, textOf } from './machine.js'
@@ -69,8 +70,8 @@ export interface Explored {
 /** A process's step, its leaving out of an optional operation, its crash; or a jump. */
 export type Action = { kind: 'step' | 'skip' | 'crash'; p: number } | { kind: 'jump'; jump: number; /** Which of its last readings of the clock each process makes only after it. */ after: number[] }
 
-/** The boot clock, the wall clock and the file system's clock when a world begins. */
-export const BEGIN = { boot: 5_000_000, wall: 1_700_000_000_000, fs: 1_700_000_000_000 }
+/** The boot clock, the wall clock and the file system’s clock when a world begins; what is older has a digit less. */
+export const BEGIN = { boot: 10_000_000, wall: 1_700_000_000_000, fs: 1_700_000_000_000 }
 
 type Log = (p: number, node: Node, answer: Answer | undefined) => void
 
@@ -418,14 +419,30 @@ export class Explorer {
 
   /** What a newcomer meets in a quiet state: it must get in, at once unless a living or unknown holder may be there. */
   checkQuiet(state: State): string | undefined {
-    for (const [p, { node }] of state.processes.entries()) {
-      const mine = new Set(node?.root.luggage.disowned.map(([id]) => id))
-      const left = state.links.find((_, level) => node && this.#stampAt(fileAt(state, level))?.processes?.[0]?.pid === pidOf(p) && !mine.has(this.#idAt(fileAt(state, level))!))
-      if (left !== undefined) return `${name(p)} lives and has left something that it does not know of`
-    }
+    const wrong = this.#leftBehind(state)
+    if (wrong) return wrong
     const key = JSON.stringify([state.boot, state.wall, state.fs, state.links.map((_, level) => fileAt(state, level)), state.processes.map(({ status }) => status)])
     if (!this.#newcomers.has(key)) this.#newcomers.set(key, this.#newcomer(state))
     return this.#newcomers.get(key)
+  }
+
+  // Who lives goes on cleaning up until nothing of it is left; the dead leave little.
+  #leftBehind(quiet: State): string | undefined {
+    const state = copyOf(quiet)
+    const living = [...state.processes.keys()].filter((p) => state.processes[p]!.status === 'running')
+    const contexts = living.map((p) => ({ system: this.#direct(state, p), disowned: new Map(state.processes[p]!.node!.root.luggage.disowned) }))
+    const watches = living.map(() => this.protocol.newWatch())
+    // They look twice within a second, so that they watch; half way there passes what a clock may have been set back by.
+    for (let round = 0; round < 40 && contexts.some(({ disowned }) => disowned.size > 0); round++) {
+      for (const [index, context] of contexts.entries()) this.protocol.cleanUp(context, watches[index]!)
+      pass(state, round === 20 ? LATER_MS : POLL_MS)
+    }
+    const files = state.links.map((_, level) => this.#stampAt(fileAt(state, level)))
+    const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p)))
+    if (owner !== undefined) return `${name(owner)} lives, and leaves something behind`
+    // A lock whose process has ended while a guard was busy, and a guard for each that died, or was late.
+    const most = (this.world.files?.length ?? 0) + 1 + state.crashes + state.jumps
+    return this.world.towers || state.links.filter((number) => number >= 0).length <= most ? undefined : 'too much was left behind'
   }
 
   #newcomer(quiet: State): string | undefined {
@@ -439,19 +456,13 @@ export class Explorer {
     const watch = this.protocol.newWatch()
     const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
     // Between its first looks and its last ones it need not look.
-    const pass = (ms = POLL_MS) => {
-      state.boot += ms
-      state.wall += ms
-      state.fs += ms
-      return ms
-    }
-    for (let waited = 0; ; waited += pass(waited === 10_000 && patience > 30_000 ? patience - 20_000 : POLL_MS)) {
+    for (let waited = 0; ; waited += pass(state, waited === 10_000 && patience > 30_000 ? patience - 20_000 : POLL_MS)) {
       const result = this.protocol.acquire(context, pathOf(0), request, watch)
       if (result.done) break
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
     }
-    for (let waited = 0; ; waited += pass()) {
+    for (let waited = 0; ; waited += pass(state, POLL_MS)) {
       const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
       if (result.done && result.released) break
       if (waited >= patience && this.world.towers) return undefined
@@ -459,10 +470,7 @@ export class Explorer {
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
     const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
-    const later = 3_600_000 + 700_000 // a clock may have been set back by an hour
-    state.boot += later
-    state.wall += later
-    state.fs += later
+    pass(state, LATER_MS)
     for (let level = LEVELS - 2; level >= 0; level--) if (isDead(level)) this.protocol.sweep(context, pathOf(level), level, { ...this.protocol.newWatch(), isClearing: true })
     const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && isDead(level))
     return left >= 0 ? `sweeping leaves ${pathOf(left)}` : undefined
@@ -634,8 +642,8 @@ function move(process: Process, node: Node): void {
   process.node = node
   if (root === from) return
   // Once a file has lost its name, it does not get it back: a lease would begin anew that nobody respects.
-  const isRenewed = from.luggage.held && root.luggage.held && from.luggage.held !== root.luggage.held
-  if (isRenewed && process.astray) throw new Violated(`${name(root.p)} has renewed a lock that was gone when it wrote`)
+  const isRenewed = process.astray && from.luggage.held && root.luggage.held && JSON.stringify(from.luggage.held) !== JSON.stringify(root.luggage.held)
+  if (isRenewed) throw new Violated(`${name(root.p)} has renewed a lock that was gone when it wrote`)
   process.acted = false
   process.astray = false
 }
@@ -643,6 +651,16 @@ function move(process: Process, node: Node): void {
 export class Violated extends Error {}
 
 const POLL_MS = 500
+/** When all that is unstamped is old, though a clock was set back by an hour. */
+const LATER_MS = 3_600_000 + 700_000
+
+/** Time passes: `ms`, which it gives. */
+function pass(state: State, ms: number): number {
+  state.boot += ms
+  state.wall += ms
+  state.fs += ms
+  return ms
+}
 const name = (p: number) => 'ABCDEFGH'[p]!
 
 function writes(operation: Operation, q: number, id: string): boolean {
@@ -651,16 +669,20 @@ function writes(operation: Operation, q: number, id: string): boolean {
 }
 
 // How long a newcomer may have to wait for what lies there: for the dead, not at all.
-function patienceWith(file: File | undefined, level: number, { processes, fs, wall }: State, { bystanders, machines }: Surroundings): number {
+function patienceWith(file: File | undefined, level: number, { processes, fs, wall, boot: now }: State, { bystanders, machines }: Surroundings): number {
   if (!file) return 0
   const decoded = decode(textOf(file.text))
   if (decoded.kind === 'foreign') return Infinity
   if (decoded.kind === 'unstamped') return 5_000 + 2 * POLL_MS
-  const { boot, pidns, processes: stamped = [], ttlMs } = decoded.stamp
+  const { boot, pidns, processes: stamped = [], ttlMs, renews, bootMs } = decoded.stamp
   const here = machines.at(-1)!
   const inSight = boot === here.boot && pidns === here.pidns && stamped.length > 0
   const alive = inSight && stamped.some(({ pid, start }) => (processes[pid - FIRST_PID]?.status === 'running' || bystanders.has(pid)) && start === startOf(pid))
   if (inSight && !alive) return 0
+  if (level === 0 && ttlMs !== undefined && bootMs !== undefined && sameClock(here, decoded.stamp) && !(alive && renews)) {
+    const left = bootMs + ttlMs - now
+    return left < -here.granularityMs ? 0 : Math.max(0, left) + 2 * POLL_MS
+  }
   // As long as it does not know the file system's clock, it goes by the wall clock.
   const setBack = Math.max(0, file.mtime - Math.min(fs, wall))
   if (level > 0) return alive ? Infinity : setBack + 60_000 + 2 * POLL_MS

@@ -209,8 +209,8 @@ const HARD_TO_SEE: { name: string; changes: [string, string][]; world: World }[]
     name: 'the last one loses its lock when it renews after a recovery and a jump',
     changes: [
       [
-        '    const stamp = { ...before, ...times(now, before.ttlMs) }',
-        '    if (watch.recovered && Date.parse(before.acquiredAt!) > before.fence! / 1000 + 1000) { system.unlink(path); return { done: true, stamp: before } }\n    const stamp = { ...before, ...times(now, before.ttlMs) }',
+        'const stamp = { ...before, ...times(now, before.ttlMs) }',
+        'if (watch.recovered && Date.parse(before.acquiredAt!) > before.fence! / 1000 + 1000) { system.unlink(path); return { done: true, stamp: before } }\n      const stamp = { ...before, ...times(now, before.ttlMs) }',
       ],
     ],
     world: world('free', [SCRIPTS.simple, SCRIPTS.renewing], ['stepBack']),

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { apart, apartHolder, committing, FINAL, holderAndTaker, type JUMPS, LONG, looking, type LyingName, removing, SCRIPTS, silentHolder, TAKING, TTL, world } from './worlds.js'
+import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, looking, type LyingName, removing, SCRIPTS, sharedAfar, staying, sweeping, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -34,7 +34,7 @@ export interface Mutant {
   worlds: () => World[]
 }
 
-const two = (name: LyingName, jumps: (keyof typeof JUMPS)[], operations: Operation[] = SCRIPTS.simple, more: Parameters<typeof world>[3] = {}) => world(name, [operations, operations], jumps, { maxCrashes: 0, ...more })
+const two = (name: LyingName, jumps: JumpName[], operations: Operation[] = SCRIPTS.simple, more: Parameters<typeof world>[3] = {}) => world(name, [operations, operations], jumps, { maxCrashes: 0, ...more })
 
 // A takes the guard, and each of its next three calls comes half a minute after the one before.
 const OVERSLEPT = { unreduced: true, beginning: `${'A'.repeat(12)}JAJAJ` }
@@ -76,7 +76,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'renew looks at the clock first',
     changes: [
-      ['    const stamp = { ...before, ...times(now, before.ttlMs) }', '    const early = leaseLeft(system, before) > 0\n    const stamp = { ...before, ...times(now, before.ttlMs) }'],
+      ['const stamp = { ...before, ...times(now, before.ttlMs) }', 'const early = leaseLeft(system, before) > 0\n      const stamp = { ...before, ...times(now, before.ttlMs) }'],
       ['const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)', 'const inTime = early'],
     ],
     worlds: () => [holderAndTaker('rest')],
@@ -85,6 +85,11 @@ export const MUTANTS: Mutant[] = [
     name: 'renew does not look at the clock',
     changes: [['if (leadsHere && inTime) return', 'if (leadsHere) return']],
     worlds: () => [holderAndTaker('rest')],
+  },
+  {
+    name: 'renew believes a time by another machine’s clock',
+    changes: [['if (before.boot === undefined || sameClock(system.machine(), before)) {', '{']],
+    worlds: () => [sharedAfar(undefined)],
   },
   {
     name: 'renew does not look where the path leads',
@@ -124,7 +129,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'renew by path, without reading',
     changes: [
-      ["if (before?.id !== id) return 'lost'\n    const stamp", "if (before === undefined) return 'lost'\n    const stamp"],
+      ["if (before?.id !== id) return 'lost'\n    //", "if (before === undefined) return 'lost'\n    //"],
       ['= { ...before, ...times(now, before.ttlMs) }', '= { ...before, id, ...times(now, before.ttlMs) }'],
     ],
     worlds: () => [holderAndTaker('rest')],
@@ -165,7 +170,37 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'a silent holder is taken from at once',
     changes: [['if (watched >= SILENT_MS) return', 'return']],
-    worlds: () => [silentHolder],
+    worlds: () => [two('silent', ['late'])],
+  },
+  {
+    name: 'a silent holder is taken from though nobody has watched it all the time',
+    changes: [['seen?.what === what && now - seen.last <= WATCH_GAP_MS ?', 'seen?.what === what ?']],
+    worlds: () => [two('silent', ['ttl'], [{ do: 'acquire', ttlMs: TTL, tries: 2 }])],
+  },
+  {
+    name: 'a lease that is not renewed is waited for when it is over',
+    changes: [["life === 'unknown' || !stamp.renews", "life === 'unknown'"]],
+    worlds: () => [two('expired', [])],
+  },
+  {
+    name: 'a lease is over on another machine as soon as its TTL is',
+    changes: [['const SLACK_MS = 60_000', 'const SLACK_MS = 0']],
+    worlds: () => [two('out of sight, not yet expired', ['fsOn'])],
+  },
+  {
+    name: 'what is foreign is taken',
+    changes: [["return { verdict: 'foreign', stale: false,", "return { verdict: 'foreign', stale: true,"]],
+    worlds: () => [two('foreign', [])],
+  },
+  {
+    name: 'adopted from a living process',
+    changes: [["stamp?.id === id && liveness(context.system, stamp) !== 'alive'", 'stamp?.id === id']],
+    worlds: () => [adoptingAlive(undefined)],
+  },
+  {
+    name: 'sweep does not judge',
+    changes: [['(reading, fileClock) => judge(context, reading, clearing, fileClock), clearing)', '(reading, fileClock) => ({ ...judge(context, reading, clearing, fileClock), stale: true }), clearing)']],
+    worlds: () => [sweeping(holderAndTaker('rest'))],
   },
   {
     name: 'an unstamped file is taken at once',
@@ -185,6 +220,16 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'the late do not clean up',
     changes: [["  disown(context, stamp.id!, path, level)\n  settle(context, stamp.id!, newWatch())\n  return { kind: 'late' }", "  return { kind: 'late' }"]],
-    worlds: () => [{ ...world('free', [LONG], ['late'], { maxCrashes: 0 }), scripts: [{ operations: LONG, stays: true }] }],
+    worlds: () => [staying('free', ['late'])],
+  },
+  {
+    name: 'a guard that grew old is forgotten',
+    changes: [['  disown(context, id, path, level, at)\n}', '  void [id, level, at]\n}']],
+    worlds: () => [staying('free', ['half'])],
+  },
+  {
+    name: 'nobody cleans up',
+    changes: [['      settle(context, id, watch)\n    } catch (error) {', '      void [id, watch]\n    } catch (error) {']],
+    worlds: () => [staying('free', [])],
   },
 ]

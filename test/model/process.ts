@@ -36,7 +36,7 @@ export type Operation = { optional?: boolean } & (
 
 export interface Script {
   operations: Operation[]
-  /** Never exits. */
+  /** Never exits; then it tries three times to clean up, else once. */
   stays?: boolean
   /** What it has in hand when the world begins. */
   holds?: Stamp
@@ -158,7 +158,8 @@ export class Cast {
   }
 
   operationOf(p: number, { next, disowned, chores }: Luggage): Operation | undefined {
-    return this.scripts[p]!.operations[next] ?? (disowned.length > 0 && chores === 0 ? { do: 'cleanUp' } : undefined)
+    const { operations, stays } = this.scripts[p]!
+    return operations[next] ?? (disowned.length > 0 && chores < (stays ? 3 : 1) ? { do: 'cleanUp' } : undefined)
   }
 
   /** Where a process is after this answer: at a call, perhaps of the next operation. */
@@ -231,7 +232,9 @@ export class Cast {
     switch (operation.do) {
       case 'acquire': {
         const { adopt, tries } = operation
-        const result = protocol.acquire(context, LOCK, { id: lockIdOf(p), adopt, fields: fieldsOf(operation) }, watch)
+        const request: Request = { id: lockIdOf(p), adopt, fields: fieldsOf(operation) }
+        // As `obtain` does.
+        const result = (after.tries > 0 && protocol.wouldRefuse(context, LOCK, request, watch)) || protocol.acquire(context, LOCK, request, watch)
         if (result.done) {
           after.held = result.stamp
           done()

@@ -33,6 +33,8 @@ export const JUMPS = {
   noWall: { name: 'a minute passes that the wall clock does not show', boot: 61_000, wall: 0, fs: 61_000 },
 } satisfies Record<string, Jump>
 
+export type JumpName = keyof typeof JUMPS
+
 // ---- what lies there ----
 
 interface Lying {
@@ -86,8 +88,8 @@ export type LyingName = keyof typeof LYING
 
 const bystanders = new Map([[ALIVE_PID, alive(ALIVE_PID)]])
 
-/** For how long nobody may take away what lies there (unless it has been watched before). */
-const KEEPS: Partial<Record<LyingName, number>> = { foreign: Infinity, silent: 5_000, empty: 5_000, torn: 5_000, 'nearly expired': 5_000, 'out of sight, not yet expired': 5_000 }
+/** For how long nobody may take away what lies there, unless it has been watched: nobody looks twice within a second when time passes. */
+const KEEPS: Partial<Record<LyingName, number>> = { foreign: Infinity, silent: Infinity, empty: 590_000, torn: 590_000, 'nearly expired': 5_000, 'out of sight, not yet expired': 5_000 }
 
 // ---- who comes ----
 
@@ -106,7 +108,7 @@ export const SCRIPTS = {
   working: [acquire, renew, commit, release],
 } satisfies Record<string, Operation[]>
 
-export function world(name: LyingName, scripts: Operation[][], jumps: (keyof typeof JUMPS)[], more: Partial<World> & { watchedMs?: number } = {}): World {
+export function world(name: LyingName, scripts: Operation[][], jumps: JumpName[], more: Partial<World> & { watchedMs?: number } = {}): World {
   const files = LYING[name]
   const { watchedMs, ...rest } = more
   return {
@@ -129,8 +131,6 @@ export const TAKING: Operation[] = [acquire]
 
 /** Takes a lock whose TTL is final. */
 export const FINAL: Operation[] = [{ do: 'acquire', ttlMs: TTL, renews: false }, release]
-
-export type JumpName = keyof typeof JUMPS
 
 function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
   const stamp = stampOf(FIRST_PID, 5_000, { id: lockIdOf(0), renews: false, ...more })
@@ -169,6 +169,24 @@ export function binding(pid: number, jump: JumpName | undefined, more: Partial<W
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: `A binds its lock to process ${pid}`, files: [file], scripts: [{ operations: [{ do: 'bind', pid }], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
+/** A holds a detached lock and renews it; B, its co-owner on another machine, renews it by the same token; C, there, wants it. */
+export function sharedAfar(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ processes: [] })
+  const scripts: Script[] = [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'confirm', id: lockIdOf(0) }] }, { operations: TAKING }]
+  const there = (p: number): Machine => ({ ...machineOf(p, startOf(FIRST_PID + p)), boot: 'boot-2', pidns: '2', timens: '2', host: 'another-host' })
+  const machines = [machineOf(0, startOf(FIRST_PID)), there(1), there(2), there(3)]
+  // That machine started half an hour earlier.
+  const lags = [0, -1_800_000, -1_800_000, -1_800_000]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'detached, its token used by A and by B on another machine', files: [file], scripts, machines, lags, ...more }
+}
+
+/** A has its lock and renews it, B has its token and tries to adopt it. */
+export function adoptingAlive(jump: JumpName | undefined, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true })
+  const scripts: Script[] = [{ operations: [RENEW, release], holds: stamp }, { operations: [{ do: 'acquire', ttlMs: TTL, adopt: lockIdOf(0) }, release] }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, whose token B has', files: [file], scripts, ...more }
+}
+
 /** A dead lock whose token B still has: B adopts it, A takes it. */
 export function adopting(jump: JumpName | undefined, more: Partial<World> = {}): World {
   const adopt: Operation = { do: 'acquire', ttlMs: TTL, adopt: hex(DEAD_PID, 16) }
@@ -188,10 +206,26 @@ export function removing(does: 'renew' | 'confirm', jump?: JumpName, more: Parti
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts, ...more }
 }
 
-/** A holder that fell silent just before the world begins; nobody has watched it. */
-export const silentHolder: World = { ...world('silent', [SCRIPTS.simple, SCRIPTS.simple], ['late'], { maxCrashes: 1 }), keepsMs: 5_000 }
+/** Two that live on when they have done what they came for, and clean up what they could not at once. */
+export function staying(name: LyingName, jumps: JumpName[], more: Partial<World> = {}): World {
+  const { scripts, ...rest } = world(name, [SCRIPTS.simple, SCRIPTS.simple], jumps, { maxCrashes: 0, ...more })
+  return { ...rest, name: `${name}, and they live on`, scripts: scripts.map((script) => ({ ...script, stays: true })) }
+}
+
+/** B sweeps, whatever another process does or holds. */
+export function sweeping({ scripts, ...rest }: World): World {
+  return { ...rest, name: `${rest.name}, B sweeps`, scripts: [scripts[0]!, { operations: [{ do: 'sweep' }] }] }
+}
 
 const containers = (count: number) => Array.from({ length: count + 1 }, (_, p) => ({ ...machineOf(p, startOf(FIRST_PID + p)), pidns: String(p), timens: String(p) }))
+
+/** The same, where A, who holds, and the others are in containers of their own. */
+export function inContainers({ scripts: [holder, ...others], ...rest }: World): World {
+  const machines = containers(1 + others.length)
+  const { boot, pidns, timens, host } = machines[0]!
+  const holds = { ...holder!.holds!, boot, pidns, timens, host }
+  return { ...rest, name: `${rest.name}, each in a container of its own`, machines, files: [lying(0, 5_000, holds)], scripts: [{ ...holder!, holds }, ...others] }
+}
 
 /** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
 export function apart(name: LyingName, jumps: JumpName[], count = 2, maxJumps = 3, more: Partial<World> = {}): World {
@@ -206,5 +240,4 @@ export function apartHolder(does: 'confirm' | 'commit' = 'confirm'): World {
   return { ...world('free', [], ['pause'], { maxCrashes: 0 }), name: `${does} by A, B in another container`, files, scripts, machines: containers(2), maxJumps: 3, brisk: true, unreduced: true, beginning: 'AAAAAJAJAJ' }
 }
 
-export { ALIVE_PID, DEAD_PID, elsewhere, FIRST_PID, guardOf, lockIdOf, lying, watching }
-export type { Lying, Machine, Script }
+export { ALIVE_PID, DEAD_PID }
