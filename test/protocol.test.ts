@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import * as protocol from '../lib/core/protocol.js'
 import { type Context, GUARD_SUFFIX, newWatch, type Request } from '../lib/core/protocol.js'
-import { encode } from '../lib/core/stamp.js'
+import { decode, encode, type Stamp } from '../lib/core/stamp.js'
 import { type System, system } from '../lib/core/system.js'
 import { tempFolder } from './support.js'
 
@@ -143,6 +143,27 @@ describe('a renewal', () => {
     const old = Date.now() / 1000 - 61
     fs.utimesSync(path, old, old)
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
+  })
+
+  test('that a co-owner on another machine has written before is written by our clock, and in our name', () => {
+    const { path, context } = machine()
+    const first = context(FIRST)
+    const detached = { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }
+    protocol.acquire(first, path, detached, newWatch())
+    const afar: Context = { ...context(OTHER), system: { ...first.system, machine: () => ({ boot: 'c', pidns: '2', timens: '2', host: 'i', granularityMs: 50 }), clock: () => ({ boot: 7, wall: Date.now() }) } }
+    expect(protocol.confirm(afar, path, idOf(FIRST), newWatch())).toMatchObject({ stamp: { boot: 'c', bootMs: 7 } })
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ stamp: { boot: 'b', host: 'h' } })
+    const { reading } = protocol.inspect(first, path)
+    expect((reading as { stamp: Stamp }).stamp.bootMs).toBeGreaterThan(7)
+  })
+
+  test.each([[9_995_000, 10_000_000], [999_999_999, 1_000_000_000], [481_588_232, 481_598_239]])('from %d to %d, read half written, shows no earlier time, wherever it is cut', (before, after) => {
+    const [old, renewed] = [before, after].map((bootMs) => encode({ v: 1, id: idOf(FIRST), boot: 'b', pidns: '1', timens: '1', ttlMs: 60_000, renews: false, bootMs, fence: 1 }))
+    for (let cut = 0; cut <= old!.length; cut++) {
+      const decoded = decode(renewed!.slice(0, cut) + old!.slice(cut))
+      expect(decoded).toMatchObject({ kind: 'stamp' })
+      expect((decoded as { stamp: Stamp }).stamp.bootMs).toBeGreaterThanOrEqual(before)
+    }
   })
 
   test('into a file that no longer is at the path is lost, and the successor is untouched', () => {

@@ -31,7 +31,7 @@ export interface Stamp {
   ttlMs?: number | undefined
   /** Whether its holder renews it by itself while it lives. */
   renews?: boolean | undefined
-  /** The boot clock at the last write. */
+  /** The boot clock at the last write; right-aligned in the file. */
   bootMs?: number | undefined
   /** Microseconds of the file system's clock: never smaller than an earlier holder's while that clock does not go back. */
   fence?: number | undefined

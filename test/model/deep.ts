@@ -33,17 +33,22 @@ async function run(task: (number: number) => Task): Promise<void> {
     new Promise<void>((resolve) => {
       const worker = fork(bundle, { execArgv: ['--max-old-space-size=10000'] })
       const next = () => worker.send(task(started++))
+      let hasAnswered = false
+      let isOver = false
       worker.on('message', (done: Done | null) => {
+        hasAnswered = true
+        isOver = !done
         if (!done) return void worker.disconnect()
         for (const line of done.lines) console.log(line)
         for (const [name, count] of Object.entries(done.counts)) total[name] = (total[name] ?? 0) + count
         next()
       })
       worker.on('exit', (code, signal) => {
-        if (code === 0) return resolve()
+        if (isOver) return resolve()
         console.log(`A SEARCH OR A WALK FAILED: its process ended with ${code ?? signal}`)
         process.exitCode = 1
-        resolve(work())
+        // One that dies at once would die again.
+        resolve(hasAnswered ? work() : undefined)
       })
       next()
     })

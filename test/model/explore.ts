@@ -10,7 +10,7 @@
  */
 import { sameClock } from '../../lib/core/liveness.js'
 import { decode, type Stamp } from '../../lib/core/stamp.js'
-import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
+import type { FileFacts, Instant, Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import { type Answer, type Call, copyOf, EMPTY, end, fileAt, type File, FIRST_PID, LEVELS, levelOf, pathOf, perform, pidOf, type Process, type State, startOf, type Surroundings, systemError, systemOf, textNumber, textOf } from './machine.js'
 import { Cast, hex, lockIdOf, machineOf, type More, type Node, type Operation, type Protocol, renamed, type Script, Surprise } from './process.js'
 
@@ -50,8 +50,9 @@ export interface World {
 export interface Found {
   /** What went wrong. */
   what: string
-  /** Which actions lead there from the world's beginning. */
+  /** Which actions lead there from where the search begins. */
   schedule: Action[]
+  /** From the world's first moment, the `beginning` included. */
   steps: number
   text: string
 }
@@ -102,7 +103,23 @@ export class Explorer {
     for (const [p] of scripts.entries()) this.#tokenBits.set(lockIdOf(p), 1 << p)
   }
 
-  begin(log?: Log): State {
+  /** The state in which the search begins. */
+  begin(): State {
+    return this.#beginning().state
+  }
+
+  #beginning(): { state: State; schedule: Action[] } {
+    const schedule: Action[] = []
+    let state = this.#start()
+    for (const letter of this.world.beginning ?? '') {
+      const action: Action = letter === 'J' ? { kind: 'jump', jump: 0, after: state.processes.map(({ readings }) => readings.length) } : { kind: 'step', p: 'ABC'.indexOf(letter) }
+      schedule.push(action)
+      state = this.apply(state, action)
+    }
+    return { state, schedule }
+  }
+
+  #start(log?: Log): State {
     const { scripts, files = [] } = this.world
     const state: State = {
       ...BEGIN,
@@ -119,9 +136,7 @@ export class Explorer {
       state.files.push({ text: textNumber(text), mtime: BEGIN.fs - ageMs, author: -1 })
     }
     for (const p of scripts.keys()) this.#goOn(state, p, log)
-    let begun = state
-    for (const letter of this.world.beginning ?? '') begun = this.apply(begun, letter === 'J' ? { kind: 'jump', jump: 0, after: begun.processes.map(({ readings }) => readings.length) } : { kind: 'step', p: 'ABC'.indexOf(letter) }, log)
-    return begun
+    return state
   }
 
   actions(state: State): Action[] {
@@ -234,6 +249,17 @@ export class Explorer {
     }
     this.#goOn(state, p, log)
     return state
+  }
+
+  /** The state after an action, and what is wrong with it, or went wrong on the way: then there may be no state. */
+  attempt(before: State, action: Action): { after?: State; wrong: string | undefined } {
+    try {
+      const after = this.apply(before, action)
+      return { after, wrong: this.check(after) }
+    } catch (error) {
+      if (!(error instanceof Violated || error instanceof Surprise)) throw error
+      return { wrong: `${error.message}${error.cause instanceof Error ? `: ${error.cause.stack}` : ''}` }
+    }
   }
 
   #step(state: State, p: number, log?: Log): void {
@@ -511,7 +537,7 @@ export class Explorer {
         state = this.apply(state, action)
       }
       if (last) schedule.push(last)
-      return { what, schedule, steps: schedule.length, text: this.print(schedule, what) }
+      return { what, schedule, steps: this.#beginning().schedule.length + schedule.length, text: this.print(schedule, what) }
     }
     this.#add(seen, first)
     from.push(-1, -1)
@@ -527,19 +553,11 @@ export class Explorer {
         }
         for (const [number, action] of this.actions(state).entries()) {
           result.steps++
-          let after: State
-          let what: string | undefined
-          try {
-            after = this.apply(state, action)
-            what = this.check(after)
-          } catch (error) {
-            if (!(error instanceof Violated || error instanceof Surprise)) throw error
-            return this.#finish(result, report(index, action, `${error.message}${error.cause instanceof Error ? `: ${error.cause.stack}` : ''}`))
-          }
-          if (what) return this.#finish(result, report(index, action, what))
-          if (!this.#add(seen, after)) continue
+          const { after, wrong } = this.attempt(state, action)
+          if (wrong) return this.#finish(result, report(index, action, wrong))
+          if (!this.#add(seen, after!)) continue
           from.push(index, number)
-          next.push([result.states++, after])
+          next.push([result.states++, after!])
         }
         if (result.states > limit) {
           result.complete = false
@@ -583,7 +601,7 @@ export class Explorer {
       if (calls.length > 0) for (const line of wrap(text, width - 2)) put(p, line)
       marks[p] = marks[p]!.map((mark) => mark - count).filter((mark) => mark >= 0)
     }
-    let state = this.begin(log)
+    let state = this.#start(log)
     const go = (action: Action) => {
       try {
         state = this.apply(state, action, log)
@@ -591,7 +609,7 @@ export class Explorer {
         if (!(error instanceof Violated || error instanceof Surprise)) throw error
       }
     }
-    for (const action of schedule) {
+    for (const action of [...this.#beginning().schedule, ...schedule]) {
       if (action.kind === 'jump') {
         for (const p of said.keys()) {
           tell(p, marks[p]![action.after[p]!])
@@ -693,8 +711,22 @@ function show(call: Call, answer: Answer | undefined): string {
   const path = 'path' in call ? call.path.slice(pathOf(0).length).replaceAll('.guard', ' guard') || ' lock' : ''
   const what = call.do === 'process' ? ` ${call.pid}` : 'fd' in call ? ` ${call.fd}` : path
   const text = call.do === 'write' ? call.text : call.do === 'read' ? String(answer?.value) : undefined
-  const told = text !== undefined ? brief(text) : !answer ? '' : answer.error ?? (call.do === 'process' ? ((answer.value as ProcessFacts).exists ? 'alive' : 'dead') : call.do === 'clock' ? `+${(answer.value as { boot: number }).boot - BEGIN.boot}` : '')
+  const told = text !== undefined ? brief(text) : !answer ? '' : answer.error ?? tellValue(call, answer.value)
   return `${call.do}${what}${told && ` -> ${told}`}`
+}
+
+function tellValue(call: Call, value: unknown): string {
+  switch (call.do) {
+    case 'process':
+      return (value as ProcessFacts).exists ? 'alive' : 'dead'
+    case 'clock':
+      return `+${(value as Instant).boot - BEGIN.boot}`
+    case 'stat':
+    case 'lstat':
+      return value === undefined ? 'nothing' : `${(value as FileFacts).identity} of ${(value as FileFacts).mtimeMs - BEGIN.fs}`
+    default:
+      return ''
+  }
 }
 
 function wrap(text: string, width: number): string[] {

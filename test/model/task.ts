@@ -3,7 +3,7 @@
  */
 import * as protocol from '../../lib/core/protocol.js'
 import { type Action, Explorer, type World } from './explore.js'
-import { adopting, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, type JumpName, LONG, LYING, type LyingName, SCRIPTS, sharedToken, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, SCRIPTS, sharedAfar, sharedToken, staying, sweeping, world } from './worlds.js'
 
 export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
 export interface Done {
@@ -14,7 +14,11 @@ export interface Done {
 const names = Object.keys(LYING) as LyingName[]
 // A server's clock alone by more than ten minutes is beyond what is promised.
 const jumps: JumpName[] = ['stepOn', 'ttl', 'late', 'fsBack', 'wallOn', 'half', 'minute', 'noWall', 'rest', 'pause', 'nearlyTtl', 'stepBack', 'wallBack', 'fsOn', 'ten']
+/** Those after which who cannot see a holder may still go by the time of its file. */
+const APART: JumpName[] = ['late', 'nearlyTtl', 'ttl', 'rest', 'pause', 'fsBack', 'wallOn', 'wallBack']
 const FEW: JumpName[] = ['ttl', 'late', 'rest', 'fsBack', 'fsOn', 'wallBack', 'stepBack']
+/** What a sweeper may find there, without what was left behind at it. */
+const FOUND: LyingName[] = ['free', 'dead', 'expired', 'out of sight', 'empty, old']
 const { simple, renewing, patient, working } = SCRIPTS
 
 // With a jump it has too many states; and two that died before and one that dies after it was late are more than MAX_GUARDS is made for.
@@ -29,8 +33,13 @@ const worlds: World[] = [
     holderAndTaker(jump, { torn: true, maxCrashes: 1 }),
     committing(jump),
     adopting(jump),
+    adoptingAlive(jump, { maxCrashes: 1 }),
+    staying('free', [jump]),
     ...[ALIVE_PID, DEAD_PID].map((pid) => binding(pid, jump, { maxJumps: 2 })),
   ]),
+  ...APART.flatMap((jump) => [inContainers(holderAndTaker(jump, { maxCrashes: 1 })), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
+  ...FEW.flatMap((jump) => [staying('dead', [jump]), ...FOUND.map((name) => sweeping(world(name, [simple], [jump])))]),
+  ...names.map((name) => staying(name, [], { maxCrashes: 1 })),
   // Two jumps, or three processes and a jump, by which everything gets old are too much.
   ...FEW.flatMap((jump) => [holderAndTaker(jump, { maxJumps: 2 }), committing(jump, { maxJumps: 2 }), sharedToken(jump), breaking(jump)]),
   ...names.map((name) => world(name, [patient, renewing], [])),
@@ -76,9 +85,9 @@ function walk(limit: number, seed: number): Done {
         const action = actions[pick(actions.length)]!
         schedule.push(action)
         steps++
-        state = explorer.apply(state, action)
-        const wrong = explorer.check(state) ?? (explorer.isQuiet(state) ? explorer.checkQuiet(state) : undefined)
+        const { after, wrong = after && explorer.isQuiet(after) ? explorer.checkQuiet(after) : undefined } = explorer.attempt(state, action)
         if (wrong !== undefined) return { lines: [explorer.print(schedule, wrong)], counts: { walks, steps, violations: 1 } }
+        state = after!
       }
     }
   }

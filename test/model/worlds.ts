@@ -169,15 +169,14 @@ export function binding(pid: number, jump: JumpName | undefined, more: Partial<W
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: `A binds its lock to process ${pid}`, files: [file], scripts: [{ operations: [{ do: 'bind', pid }], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
-/** A holds a detached lock and renews it; B, its co-owner on another machine, renews it by the same token; C, there, wants it. */
+/** A holds a detached lock, which a co-owner of its token on another machine has renewed, and renews it; B, on that machine, wants it. */
 export function sharedAfar(jump: JumpName | undefined, more: Partial<World> = {}): World {
-  const { stamp, file } = holding({ processes: [] })
-  const scripts: Script[] = [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'confirm', id: lockIdOf(0) }] }, { operations: TAKING }]
-  const there = (p: number): Machine => ({ ...machineOf(p, startOf(FIRST_PID + p)), boot: 'boot-2', pidns: '2', timens: '2', host: 'another-host' })
-  const machines = [machineOf(0, startOf(FIRST_PID)), there(1), there(2), there(3)]
+  const { stamp } = holding({ processes: [] })
   // That machine started half an hour earlier.
-  const lags = [0, -1_800_000, -1_800_000, -1_800_000]
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'detached, its token used by A and by B on another machine', files: [file], scripts, machines, lags, ...more }
+  const file = lying(0, 2_000, { ...stamp, ...elsewhere, bootMs: BEGIN.boot + 1_800_000 - 2_000 })
+  const there = (p: number): Machine => ({ ...machineOf(p, startOf(FIRST_PID + p)), ...elsewhere })
+  const scripts: Script[] = [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, renewed from another machine, where B is', files: [file], scripts, machines: [machineOf(0, startOf(FIRST_PID)), there(1), there(2)], lags: [0, -1_800_000, -1_800_000], ...more }
 }
 
 /** A has its lock and renews it, B has its token and tries to adopt it. */
