@@ -157,6 +157,27 @@ describe('a renewal', () => {
     expect((reading as { stamp: Stamp }).stamp.bootMs).toBeGreaterThan(7)
   })
 
+  test('that binds a lock which a co-owner elsewhere has renewed says where the process is', () => {
+    const { path, context } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
+    const afar: Context = { ...context(OTHER), system: { ...first.system, machine: () => ({ boot: 'c', pidns: '2', timens: '2', host: 'i', granularityMs: 50 }) } }
+    protocol.confirm(afar, path, idOf(FIRST), newWatch())
+    protocol.confirm(first, path, idOf(FIRST), newWatch(), (stamp) => ({ ...stamp, processes: [{ pid: FIRST, start: '1' }] }))
+    expect(protocol.inspect(first, path).reading).toMatchObject({ stamp: { boot: 'b', pidns: '1', processes: [{ pid: FIRST }] } })
+  })
+
+  test('under the guard is believed, too, where the machine has no boot id: others go by the time of the file', () => {
+    const { path, context, skip } = machine()
+    const first = context(FIRST)
+    first.system.machine = () => ({ host: 'h', granularityMs: 50 })
+    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
+    skip('both', 50_000)
+    const renewal = protocol.confirm(first, path, idOf(FIRST), newWatch())
+    expect(protocol.leaseLeft(first.system, (renewal as { stamp: Stamp }).stamp)).toBeGreaterThan(50_000)
+    expect(protocol.inspect(first, path).reading).not.toMatchObject({ stamp: { bootMs: expect.anything() } })
+  })
+
   test.each([[9_995_000, 10_000_000], [999_999_999, 1_000_000_000], [481_588_232, 481_598_239]])('from %d to %d, read half written, shows no earlier time, wherever it is cut', (before, after) => {
     const [old, renewed] = [before, after].map((bootMs) => encode({ v: 1, id: idOf(FIRST), boot: 'b', pidns: '1', timens: '1', ttlMs: 60_000, renews: false, bootMs, fence: 1 }))
     for (let cut = 0; cut <= old!.length; cut++) {
