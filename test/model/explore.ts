@@ -39,7 +39,7 @@ export interface World {
   towers?: boolean
   /** How it begins: a step of process A, of B, or the first jump (`J`); everything after that is explored. */
   beginning?: string
-  /** No process is paused for more than one jump between two calls. */
+  /** No process is paused for more than one jump between two calls; searched without the reductions that go by when time is used. */
   brisk?: boolean
   rawIdentities?: boolean
   torn?: boolean
@@ -649,7 +649,7 @@ function isAlone({ processes }: State, awake: number[], p: number): boolean {
 function readingsAfter({ processes }: State): number[][] {
   let choices: number[][] = [[]]
   for (const { readings, paused } of processes) {
-    const from = paused ? 1 : 0
+    const from = paused ? 1 : 0 // not a second time before its next step (`brisk`)
     choices = choices.flatMap((choice) => Array.from({ length: readings.length + 1 - from }, (_, index) => [...choice, index + from]))
   }
   return choices

@@ -10,7 +10,7 @@ import type { Node } from './process.js'
 /** The lock that everybody wants; its guards have `.guard` behind it, as often as their level says. */
 export const LOCK = '/shared/queue.md.lock'
 const GUARD = '.guard'
-/** Levels of names that are simulated: the lock, its guards, and one more than the protocol may ever use. */
+/** Levels of names that are simulated: the lock, its guards, and two more than the protocol may ever use. */
 export const LEVELS = 8
 
 export type Call =
@@ -87,7 +87,7 @@ export interface State {
   fs: number
   jumps: number
   crashes: number
-  /** Time has just jumped, and nobody has used it yet. */
+  /** Time has just jumped, nobody has used it yet, and it took no reading back. */
   jumped: boolean
   /** Bits of tokens whose owner has begun to release (or a person has broken) the lock: nobody believes in it any more. */
   ended: number

@@ -65,7 +65,7 @@ export class Node {
   #child: Node | undefined
   #others: Map<Answer, Node> | undefined
   readonly id: number
-  /** What it asks for next; undefined when the operation is over. */
+  /** What it asks for next; undefined before it has been run, and when the operation is over. */
   call: Call | undefined
   /** Where that leads to. */
   next: Node | undefined
@@ -280,7 +280,7 @@ export class Cast {
         }
         return done()
       case 'sweep':
-        for (let level = 0; level < 6; level++) protocol.sweep(context, pathOf(level), level, watch)
+        for (let level = 0; level <= protocol.MAX_GUARDS + 1; level++) protocol.sweep(context, pathOf(level), level, watch)
         return done()
       case 'cleanUp':
         protocol.cleanUp(context, watch)
