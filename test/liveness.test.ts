@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { acquireLock, acquireLockSync, inspectLock, type Lock } from 'lockpact'
 import { describe, expect } from 'vitest'
+import { bindLease, judgeLease, newLease } from '../lib/core/index.js'
 import { asNobody, forge, innerPid, inPidNamespace, inPidNamespaceWithProc, inTimeNamespace, lacks, stampOf, stateOf, test, works } from './remote.js'
 import { has, projectFolder, until } from './support.js'
 
@@ -178,6 +179,31 @@ describe.concurrent('a time namespace has another boot clock', () => {
       expect(after).toBeLessThan(2000 + SLACK + MARGIN)
     })
   }
+
+  test('what is renewed by token from there stays, though its own process does not renew it', async ({ folder, node, skip }) => {
+    skip(lacks.timeNamespaces !== '', lacks.timeNamespaces)
+    const file = join(folder, 'f')
+    const lock = await acquireLock(file, { ttl: 700, renew: false })
+    const there = await node({ wrap: inTimeNamespace(100_000) })
+    for (const end = performance.now() + 3_000; performance.now() < end; ) {
+      await there.ask(`renewLock('f', ${JSON.stringify(lock.token)})`)
+      await expect(acquireLock(file)).rejects.toMatchObject({ code: 'ELOCKED' })
+    }
+  })
+
+  test('a process of another time namespace that a lease is bound to is alive while there is such a pid', () => {
+    const { lease } = newLease({ owner: undefined, ttlMs: 60_000, pid: process.pid })
+    const child = process.ppid
+    expect(bindLease(lease, child).processes).toEqual([expect.objectContaining({ start: expect.any(String) }), { pid: child, start: expect.any(String) }])
+    expect(bindLease({ ...lease, timens: 'another' }, child).processes?.[1]).toEqual({ pid: child })
+  })
+
+  test('a lease that a co-owner elsewhere has renewed, by a wall clock that is behind, has a minute more', () => {
+    const { lease } = newLease({ owner: undefined, ttlMs: 5_000, pid: process.pid })
+    const behind = { ...lease, bootMs: undefined, renewedAt: new Date(Date.now() - 30_000).toISOString() }
+    expect(judgeLease(behind)).toMatchObject({ stale: false })
+    expect(judgeLease({ ...behind, renewedAt: new Date(Date.now() - 70_000).toISOString() })).toMatchObject({ stale: true, verdict: 'expired' })
+  })
 
   test('a renewal by token from there does not cost the holder its lock', async ({ folder, node, skip }) => {
     skip(lacks.timeNamespaces !== '', lacks.timeNamespaces)

@@ -157,6 +157,42 @@ describe('a renewal', () => {
     expect((reading as { stamp: Stamp }).stamp.bootMs).toBeGreaterThan(7)
   })
 
+  test('by token leaves a lock that its process renews as it is, and one that nobody renews by itself begins anew', () => {
+    const { path, context, text, skip, dead } = machine()
+    const [first, other] = [context(FIRST), context(OTHER)]
+    protocol.acquire(first, path, request(FIRST), newWatch())
+    const before = text()
+    skip('both', 1_000)
+    expect(protocol.renewShared(other, path, idOf(FIRST), newWatch())).toMatchObject({ done: true, stamp: { id: idOf(FIRST) } })
+    expect(text()).toBe(before)
+    dead.add(FIRST)
+    expect(protocol.renewShared(other, path, idOf(FIRST), newWatch())).toBe('lost')
+    const detached = { ...request(OTHER), fields: { processes: [], ttlMs: 60_000, renews: false } }
+    protocol.acquire(other, path, detached, newWatch())
+    const since = other.system.clock().boot
+    skip('both', 1_000)
+    const renewal = protocol.renewShared(first, path, idOf(OTHER), newWatch())
+    expect((renewal as { stamp: Stamp }).stamp.bootMs).toBeGreaterThanOrEqual(since + 1_000)
+    expect(text()).not.toBe(before)
+  })
+
+  test('of a lock that may have co-owners waits for the guard, so that no older time is written over a newer one', () => {
+    const { path, context } = machine()
+    const first = context(FIRST)
+    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
+    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
+  })
+
+  test('that lies ahead of our clock, half written or by a machine that was set back, is not believed on a look', () => {
+    const { path, context } = machine()
+    const first = context(FIRST)
+    const { stamp } = protocol.acquire(first, path, request(FIRST), newWatch()) as { stamp: Stamp }
+    expect(protocol.look(first, path, idOf(FIRST))).toMatchObject({ bootMs: stamp.bootMs })
+    fs.writeFileSync(path, encode({ ...stamp, bootMs: stamp.bootMs! + 100_000 }))
+    expect(protocol.look(first, path, idOf(FIRST))).toBeUndefined()
+  })
+
   test('that binds a lock which a co-owner elsewhere has renewed says where the process is', () => {
     const { path, context } = machine()
     const first = context(FIRST)

@@ -143,7 +143,8 @@ export class Holding {
     }
     // A detached lock is its token's: whoever has that may still renew it, when nobody took it.
     if (this.state === 'held' && !this.wanted.detached && this.#sinceRenewal() > 2 * (this.stamp.ttlMs ?? Infinity)) {
-      protocol.disown(context, this.wanted.request.id, this.wanted.lockFile, 0)
+      // Any other may have been renewed by its token.
+      if (this.stamp.renews) protocol.disown(context, this.wanted.request.id, this.wanted.lockFile, 0)
       this.#lose('could not be confirmed for a whole TTL')
     }
   }

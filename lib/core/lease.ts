@@ -32,14 +32,18 @@ export function bindLease(lease: Stamp, pid: number): Stamp {
   if (processes.length > 0 && !(sameBoot(here, lease) && pidns === here.pidns)) throw new LockError('EINVAL', 'a lease of a process of another machine, container or boot cannot be bound to one of here')
   const others = processes.filter((each) => each.pid !== pid)
   if (others.length >= MAX_PROCESSES) throw new LockError('EINVAL', `a lease can be bound to ${MAX_PROCESSES} processes, not more`)
-  return { ...lease, processes: [...others, processOf(pid)] }
+  const added = processOf(pid)
+  // Starting times of two time namespaces do not compare: without one, it is alive while there is such a pid.
+  if (processes.length > 0 && lease.timens !== here.timens) delete added.start
+  return { ...lease, processes: [...others, added] }
 }
 
 /** Whether a lease is over, and why. */
 export function judgeLease(lease: Stamp): protocol.Judgement {
   const reading = { kind: 'stamp', path: '', text: '', mtimeMs: Date.parse(lease.renewedAt ?? ''), stamp: lease } as const
-  // Where the boot clock is not the same, the wall clocks have to do, and their slack.
-  return protocol.judgeLock(context, reading, protocol.newWatch(), system.clock().wall)
+  // Where the boot clock is not the same, the wall clocks have to do, and their slack: also for what a co-owner elsewhere has renewed.
+  const slackMs = lease.bootMs === undefined && sameBoot(system.machine(), lease) ? 60_000 : 0
+  return protocol.judgeLock(context, reading, protocol.newWatch(), system.clock().wall - slackMs)
 }
 
 /** The public half of a token. */
@@ -52,5 +56,6 @@ export function idOf(token: unknown): string {
 export function processOf(pid: unknown): ProcessStamp {
   if (!isPid(pid) || isDead(system, { pid }, true))
     throw new LockError('EINVAL', `pid must be a living process, not ${show(pid)}`)
-  return { pid, start: system.process(pid).start }
+  // Under the /proc of an outer pid namespace that number is another process.
+  return { pid, start: system.machine().self && system.process(pid).start }
 }

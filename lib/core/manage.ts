@@ -1,6 +1,5 @@
 import { LockError, type Verdict } from './error.js'
 import { asLockErrors, context } from './holding.js'
-import { liveness } from './liveness.js'
 import { describeHolder, machineError } from './message.js'
 import * as protocol from './protocol.js'
 import { GUARD_SUFFIX, newWatch } from './protocol.js'
@@ -17,7 +16,8 @@ export interface PlaceOptions {
 }
 
 /**
- * Makes the lease of a detached lock begin anew; gives its new stamp.
+ * Makes the lease of a detached lock begin anew; gives its new stamp. A lock that its own process renews is left to it: gives the stamp
+ * that it has.
  * Rejects with `ENOTACQUIRED` when the token is not the holder's (or its process is dead), `ELOCKED` when its guard stays busy for six
  * seconds, `EINVAL`, or the system's code.
  *
@@ -26,9 +26,8 @@ export interface PlaceOptions {
 export async function renewLock(resource: string, token: string, options: PlaceOptions = {}): Promise<Stamp> {
   const { place, id } = byToken(resource, token, options)
   const watch = newWatch()
-  const unlessDead = (stamp: Stamp) => (liveness(system, stamp) === 'dead' ? undefined : stamp)
   const result = await run(
-    patiently(place, () => asLockErrors('renew', place, () => protocol.confirm(context, place.lockFile, id, watch, unlessDead))),
+    patiently(place, () => asLockErrors('renew', place, () => protocol.renewShared(context, place.lockFile, id, watch))),
   )
   if (result === 'lost') throw notAcquired(place)
   return result.stamp

@@ -16,8 +16,9 @@ import type { Instant, Machine, System } from './system.js'
  *   remove(path)   create(path + '.guard'); read path; entitled? unlink(path); unlink the guard
  *
  *   acquire        create(L). It exists: held, refuse; stale, remove(L), and create(L) before letting go of the guard
- *   renew          open L, mine, and by our clock? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
+ *   renew          open L, mine, and it renews? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
  *   confirm        under the guard: open L, mine? write
+ *   renewShared    by token: confirm, unless it renews: then its process alone writes to it
  *   commit         under the guard: read L, mine? do what cannot be undone (the guard is younger than half a minute)
  *   release        remove(L, "the id is mine")
  *   adopt          acquire, where "this id, and its process is not seen to live" counts as stale
@@ -173,8 +174,9 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
     const { regular, mtimeMs: stoodSince } = system.stat(fd)
     const before = regular ? stampIn(decode(system.read(fd))) : undefined
     if (before?.id !== id) return 'lost'
-    // By another clock where a co-owner of the token has renewed it: then it is for `confirm`, which also says whose clock it is.
-    if (before.boot === undefined || sameClock(system.machine(), before)) {
+    // Only its process writes to a lock that renews, so nobody's newer time is written over. Any other may have co-owners, perhaps with
+    // another clock: they all write under the guard.
+    if (before.renews) {
       const stamp = { ...before, ...times(now, before.ttlMs) }
       system.write(fd, encode(stamp))
       const written = system.stat(fd)
@@ -203,12 +205,21 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
       if (!stamp) return 'lost'
       system.write(fd, encode(stamp))
       if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'
-      // Who asked believes in it by its own clock, though others may have no use for that.
-      return isOld(system, guard) ? tooOld(guard) : { done: true, stamp: { ...stamp, bootMs: now.boot } }
+      // Without a boot id the time is of no use to others, and all that we have.
+      return isOld(system, guard) ? tooOld(guard) : { done: true, stamp: stamp.boot === undefined ? { ...stamp, bootMs: now.boot } : stamp }
     } finally {
       system.close(fd)
     }
   })
+}
+
+/** Renews the lock for whoever has its token. One that renews is its process's own to write: there it only looks. */
+export function renewShared(context: Context, path: string, id: string, watch: Watch): Renewal {
+  const isDead = (stamp: Stamp) => liveness(context.system, stamp) === 'dead'
+  const result = confirm(context, path, id, watch, (stamp) => (stamp.renews || isDead(stamp) ? undefined : stamp))
+  if (result !== 'lost') return result
+  const stamp = stampIn(read(context, path))
+  return stamp?.id === id && stamp.renews && !isDead(stamp) ? { done: true, stamp } : 'lost'
 }
 
 /** Does what cannot be undone, such as rename(2), while nobody can take any of the locks from us. `act` must be short. */
@@ -263,7 +274,9 @@ export function look(context: Context, path: string, id: string): Stamp | undefi
   if (reading.kind === 'absent') return 'lost'
   if (reading.kind !== 'stamp') return undefined
   if (reading.stamp.id !== id) return 'lost'
-  return reading.stamp.bootMs !== undefined && sameClock(context.system.machine(), reading.stamp) ? reading.stamp : undefined
+  const { bootMs = Infinity } = reading.stamp
+  // Half written, or by a clock that was set back with the whole machine, it may be ahead of ours.
+  return sameClock(context.system.machine(), reading.stamp) && bootMs <= context.system.clock().boot ? reading.stamp : undefined
 }
 
 /** Tries again to remove what is ours and could not be removed; throws the machine's first refusal. */

@@ -464,7 +464,7 @@ export class Explorer {
       pass(state, round === 20 ? LATER_MS : POLL_MS)
     }
     const files = state.links.map((_, level) => this.#stampAt(fileAt(state, level)))
-    const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p)))
+    const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p) && stamp.id !== this.#heldBy(quiet, p)?.id))
     if (owner !== undefined) return `${name(owner)} lives, and leaves something behind`
     // A lock whose process has ended while a guard was busy, and a guard for each that died, or was late.
     const most = (this.world.files?.length ?? 0) + 1 + state.crashes + state.jumps

@@ -11,7 +11,7 @@ import { type Action, Explorer, type World } from './explore.js'
 import { type Call, fileAt, LEVELS, LOCK, pathOf, perform, type Surroundings, textOf } from './machine.js'
 import { loadChanged } from './mutants.js'
 import { lockIdOf, machineOf, type Operation, type Protocol, renamed } from './process.js'
-import { holderAndTaker, JUMPS, SCRIPTS, TTL, world } from './worlds.js'
+import { holderAndTaker, JUMPS, overdue, SCRIPTS, TTL, world } from './worlds.js'
 
 /** Numbers that are the same in every run. */
 function* numbersFrom(seed: number): Generator<number, never> {
@@ -89,9 +89,9 @@ test('the simulated files answer as the real ones over 10,000 random calls', () 
 
 test('a schedule replays: the same calls, the same answers, the same end', async () => {
   const weak = await loadChanged([['if (leadsHere && inTime) return', 'if (leadsHere) return']])
-  const explorer = new Explorer(weak, holderAndTaker('rest'))
+  const explorer = new Explorer(weak, overdue())
   const found = explorer.explore().found!
-  const again = new Explorer(weak, holderAndTaker('rest'))
+  const again = new Explorer(weak, overdue())
   expect(again.print(found.schedule, found.what)).toBe(found.text)
   let state = again.begin()
   for (const action of found.schedule) state = again.apply(state, action)

@@ -7,7 +7,7 @@ import { afterAll, expect, test } from 'vitest'
 import * as protocol from '../../lib/core/protocol.js'
 import { type Explored, Explorer, type Found, type World } from './explore.js'
 import { loadChanged, MUTANTS } from './mutants.js'
-import { adopting, adoptingAlive, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, inContainers, type JumpName, JUMPS, LYING, looking, type LyingName, removing, SCRIPTS, sharedAfar, sharedToken, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, inContainers, type JumpName, JUMPS, LYING, looking, type LyingName, overdue, removing, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
 
 const FOUR_MINUTES_MS = 240_000
 const total = { worlds: 0, states: 0, steps: 0, quiet: 0 }
@@ -80,7 +80,7 @@ test('two processes that live on: what they could not remove at once they remove
 
 test('a holder and one that wants its lock, or sees it commit, in containers of their own', { timeout: FOUR_MINUTES_MS }, () => {
   for (const jump of APART) {
-    holds(inContainers(holderAndTaker(jump)))
+    for (const renews of [true, false]) holds(inContainers(holderAndTaker(jump, {}, renews)))
     holds(inContainers(committing(jump, { maxCrashes: 0 })))
   }
 })
@@ -109,6 +109,7 @@ test('binding, adoption, two processes with one token, a person who breaks, and 
   holds(adopting(undefined))
   for (const jump of [undefined, 'ttl', 'rest'] as const) holds(adoptingAlive(jump))
   holds(sharedAfar(undefined))
+  for (const more of [{ processes: [] }, { renews: true }]) holds(sharing(['moment'], more))
   holds(sharedToken(undefined))
   holds(sharedToken('fsBack'))
   holds(breaking(undefined))
@@ -117,6 +118,7 @@ test('binding, adoption, two processes with one token, a person who breaks, and 
 
 test('a holder that looks at its lock between two renewals', { timeout: FOUR_MINUTES_MS }, () => {
   for (const jump of [undefined, 'rest', 'fsBack', 'stepOn'] as const) holds(looking(jump))
+  holds(overdue(false, { maxCrashes: 1 }))
 })
 
 test('a holder that commits acts only while the lock is its own: one jump of any kind, for some of them also a crash', { timeout: FOUR_MINUTES_MS }, () => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, looking, type LyingName, removing, SCRIPTS, sharedAfar, staying, sweeping, TAKING, TTL, world } from './worlds.js'
+import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -56,14 +56,6 @@ export const MUTANTS: Mutant[] = [
     worlds: () => [two('dead', [])],
   },
   {
-    name: 'judged only under the guard, by one reading',
-    changes: [
-      ['const judgement = judge(rumour, fileClock)', 'rumour = read(context, path)\n    const judgement = judge(rumour, fileClock)'],
-      ['(again) => isSame(again, rumour))', '() => true)'],
-    ],
-    worlds: () => [two('detached', ['rest'], [{ do: 'acquire', ttlMs: TTL, renews: false }, { do: 'renew' }], { maxJumps: 2, beginning: 'AAA' })],
-  },
-  {
     name: 'late publish accepted',
     changes: [['if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) {', '{']],
     worlds: () => [two('free', ['ten'], LONG)],
@@ -79,17 +71,22 @@ export const MUTANTS: Mutant[] = [
       ['const stamp = { ...before, ...times(now, before.ttlMs) }', 'const early = leaseLeft(system, before) > 0\n      const stamp = { ...before, ...times(now, before.ttlMs) }'],
       ['const inTime = leaseLeft(system, before) > 0 && written.mtimeMs - stoodSince < (before.ttlMs ?? Infinity)', 'const inTime = early'],
     ],
-    worlds: () => [holderAndTaker('rest')],
+    worlds: () => [overdue()],
   },
   {
     name: 'renew does not look at the clock',
     changes: [['if (leadsHere && inTime) return', 'if (leadsHere) return']],
-    worlds: () => [holderAndTaker('rest')],
+    worlds: () => [overdue()],
   },
   {
     name: 'renew believes a time by another machine’s clock',
-    changes: [['if (before.boot === undefined || sameClock(system.machine(), before)) {', '{']],
+    changes: [['if (before.renews) {', '{']],
     worlds: () => [sharedAfar(undefined)],
+  },
+  {
+    name: 'renew writes its older time over that of a co-owner',
+    changes: [['if (before.renews) {', '{']],
+    worlds: () => [sharing(['rest', 'rest'], { processes: [] })],
   },
   {
     name: 'renew does not look where the path leads',
@@ -101,12 +98,12 @@ export const MUTANTS: Mutant[] = [
     changes: [],
     // `renew` reads the times that it wrote itself before, and takes them for a lease.
     calls: (protocol) => ({ ...protocol, confirm: protocol.renew }),
-    worlds: () => [holderAndTaker('rest')],
+    worlds: () => [overdue()],
   },
   {
     name: 'an unconfirmed renewal is believed on a look',
     changes: [],
-    worlds: () => [looking('rest', true)],
+    worlds: () => [overdue(true)],
   },
   {
     name: 'commit without reading',
@@ -132,7 +129,7 @@ export const MUTANTS: Mutant[] = [
       ["if (before?.id !== id) return 'lost'\n    //", "if (before === undefined) return 'lost'\n    //"],
       ['= { ...before, ...times(now, before.ttlMs) }', '= { ...before, id, ...times(now, before.ttlMs) }'],
     ],
-    worlds: () => [holderAndTaker('rest')],
+    worlds: () => [overdue()],
   },
   {
     name: 'a guard expires by TTL though its holder lives',

@@ -9,7 +9,6 @@
 import type * as protocolModule from '../../lib/core/protocol.js'
 import type { Context, Request, Watch } from '../../lib/core/protocol.js'
 import { systemCode } from '../../lib/core/error.js'
-import { liveness } from '../../lib/core/liveness.js'
 import type { Stamp } from '../../lib/core/stamp.js'
 import type { Machine, ProcessFacts, System } from '../../lib/core/system.js'
 import { alive, type Answer, type Call, LOCK, looked, pathOf, pidOf, read, startOf, systemError, systemOf, textNumber } from './machine.js'
@@ -23,7 +22,7 @@ export type Operation = { optional?: boolean } & (
   | { do: 'renew'; tries?: number }
   /** As `Holding` does at every tick; `trusting`: also what it may have written itself. */
   | { do: 'look'; trusting?: boolean }
-  /** As `renewLock`, by token: of the own lock, or of one that another process took. */
+  /** By token, as `renewLock`: the own lock, or one that another process took. */
   | { do: 'confirm'; id?: string; tries?: number }
   /** What cannot be undone is a step of its own, the call `act`. */
   | { do: 'commit'; tries?: number }
@@ -250,8 +249,7 @@ export class Cast {
         return done()
       }
       case 'confirm': {
-        const unlessDead = (stamp: Stamp) => (liveness(context.system, stamp) === 'dead' ? undefined : stamp)
-        return rewrite(protocol.confirm(context, LOCK, operation.id ?? lockIdOf(p), watch, unlessDead), operation.tries)
+        return rewrite(protocol.renewShared(context, LOCK, operation.id ?? lockIdOf(p), watch), operation.tries)
       }
       case 'commit': {
         const result = protocol.commit(context, [{ path: LOCK, id: lockIdOf(p) }], watch, act)

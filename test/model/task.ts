@@ -3,7 +3,7 @@
  */
 import * as protocol from '../../lib/core/protocol.js'
 import { type Action, Explorer, type World } from './explore.js'
-import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, SCRIPTS, sharedAfar, sharedToken, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, overdue, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
 
 export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
 export interface Done {
@@ -30,16 +30,19 @@ const worlds: World[] = [
     ...names.filter((name) => name !== TWO_GUARDS).map((name) => world(name, [simple, simple], [jump])),
     world('free', [renewing, renewing], [jump]),
     world('free', [LONG, FINAL], [jump]),
-    holderAndTaker(jump, { torn: true, maxCrashes: 1 }),
+    ...[true, false].map((renews) => holderAndTaker(jump, { torn: true, maxCrashes: 1 }, renews)),
     committing(jump),
     adopting(jump),
     adoptingAlive(jump, { maxCrashes: 1 }),
     staying('free', [jump]),
     ...[ALIVE_PID, DEAD_PID].map((pid) => binding(pid, jump, { maxJumps: 2 })),
   ]),
-  ...APART.flatMap((jump) => [inContainers(holderAndTaker(jump, { maxCrashes: 1 })), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
+  ...APART.flatMap((jump) => [...[true, false].map((renews) => inContainers(holderAndTaker(jump, { maxCrashes: 1 }, renews))), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
   ...FEW.flatMap((jump) => [staying('dead', [jump]), ...FOUND.map((name) => sweeping(world(name, [simple], [jump])))]),
   ...names.map((name) => staying(name, [], { maxCrashes: 1 })),
+  ...[[], ['rest', 'rest'], ['late', 'nearlyTtl']].map((two) => sharing(two as JumpName[], { processes: [] })),
+  sharing(['moment', 'moment'], { renews: true }),
+  overdue(false, { maxCrashes: 1, maxJumps: 2 }),
   // Two jumps, or three processes and a jump, by which everything gets old are too much.
   ...FEW.flatMap((jump) => [holderAndTaker(jump, { maxJumps: 2 }), committing(jump, { maxJumps: 2 }), sharedToken(jump), breaking(jump)]),
   ...names.map((name) => world(name, [patient, renewing], [])),

@@ -15,6 +15,7 @@ const ALIVE_PID = 950
 const together = (name: string, ms: number): Jump => ({ name, boot: ms, wall: ms, fs: ms })
 
 export const JUMPS = {
+  moment: together('half a second passes', 500),
   late: together('2.5 s pass', 2_500),
   nearlyTtl: together('the TTL less half a granule passes', TTL - 25),
   ttl: together('the TTL passes', TTL + 100),
@@ -132,14 +133,28 @@ export const TAKING: Operation[] = [acquire]
 /** Takes a lock whose TTL is final. */
 export const FINAL: Operation[] = [{ do: 'acquire', ttlMs: TTL, renews: false }, release]
 
-function holding(more: Partial<Stamp> = {}): { stamp: Stamp; file: Lying } {
-  const stamp = stampOf(FIRST_PID, 5_000, { id: lockIdOf(0), renews: false, ...more })
-  return { stamp, file: lying(0, 5_000, stamp) }
+function holding(more: Partial<Stamp> = {}, ageMs = 5_000): { stamp: Stamp; file: Lying } {
+  const stamp = stampOf(FIRST_PID, ageMs, { id: lockIdOf(0), renews: false, ...more })
+  return { stamp, file: lying(0, ageMs, stamp) }
+}
+
+/** A, whose lease is about to be over, renews, also once more after a look; B has watched its lock for five seconds, and wants it. */
+export function overdue(trusting = false, more: Partial<World> = {}): World {
+  const { stamp, file } = holding({ renews: true }, TTL - 200)
+  const operations: Operation[] = [{ do: 'renew' }, { do: 'look', trusting }, RENEW, release]
+  return { ...world('free', [], ['moment'], { maxCrashes: 0 }), name: 'held by A, whose lease is about to be over', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple, watch: watching([file], 5_000) }], ...more }
+}
+
+/** A, who has the lock, and B, who has its token, renew it; C wants it. */
+export function sharing(jumps: JumpName[], more: Partial<Stamp> = {}): World {
+  const { stamp, file } = holding(more)
+  const scripts: Script[] = [{ operations: [{ do: 'renew' }], holds: stamp, stays: true }, { operations: [{ do: 'confirm', id: lockIdOf(0) }], stays: true }, { operations: TAKING, watch: watching([file], 5_000) }]
+  return { ...world('free', [], jumps, { maxCrashes: 0 }), name: 'held by A, whose token B has, renewed by both', files: [file], scripts, maxJumps: jumps.length }
 }
 
 /** A holds, renews and releases; the others want the lock. */
-export function holderAndTaker(jump: JumpName, more: Partial<World> = {}): World {
-  const { stamp, file } = holding()
+export function holderAndTaker(jump: JumpName, more: Partial<World> = {}, renews = false): World {
+  const { stamp, file } = holding({ renews })
   return { ...world('free', [], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
@@ -200,7 +215,7 @@ export function breaking(jump: JumpName | undefined, more: Partial<World> = {}):
 
 /** A renews the lock that it holds, B removes it without looking at anything, C wants it. */
 export function removing(does: 'renew' | 'confirm', jump?: JumpName, more: Partial<World> = {}): World {
-  const { stamp, file } = holding({ renews: true })
+  const { stamp, file } = holding({ renews: does === 'renew' })
   const scripts: Script[] = [{ operations: [{ do: does }], holds: stamp }, { operations: [{ do: 'rm' }] }, { operations: SCRIPTS.simple }]
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts, ...more }
 }
@@ -223,7 +238,7 @@ export function inContainers({ scripts: [holder, ...others], ...rest }: World): 
   const machines = containers(1 + others.length)
   const { boot, pidns, timens, host } = machines[0]!
   const holds = { ...holder!.holds!, boot, pidns, timens, host }
-  return { ...rest, name: `${rest.name}, each in a container of its own`, machines, files: [lying(0, 5_000, holds)], scripts: [{ ...holder!, holds }, ...others] }
+  return { ...rest, name: `${rest.name}, each in a container of its own`, machines, files: [lying(0, rest.files![0]!.ageMs, holds)], scripts: [{ ...holder!, holds }, ...others] }
 }
 
 /** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
