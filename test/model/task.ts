@@ -40,8 +40,7 @@ const worlds: World[] = [
   ...APART.flatMap((jump) => [...[true, false].map((renews) => inContainers(holderAndTaker(jump, { maxCrashes: 1 }, renews))), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
   ...FEW.flatMap((jump) => [staying('dead', [jump]), ...FOUND.map((name) => sweeping(world(name, [simple], [jump])))]),
   ...names.map((name) => staying(name, [], { maxCrashes: 1 })),
-  ...[[], ['rest', 'rest'], ['late', 'nearlyTtl']].map((two) => sharing(two as JumpName[], { processes: [] })),
-  sharing(['moment', 'moment'], { renews: true }),
+  ...(['rest', 'late', 'ttl'] as const).flatMap((jump) => [{ processes: [] }, { renews: true }].map((more) => sharing([jump], more))),
   overdue(false, { maxCrashes: 1, maxJumps: 2 }),
   // Two jumps, or three processes and a jump, by which everything gets old are too much.
   ...FEW.flatMap((jump) => [holderAndTaker(jump, { maxJumps: 2 }), committing(jump, { maxJumps: 2 }), sharedToken(jump), breaking(jump)]),
