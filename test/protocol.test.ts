@@ -13,6 +13,9 @@ import { tempFolder } from './support.js'
 const [FIRST, OTHER] = [1001, 1002]
 const idOf = (pid: number) => `000000000000${pid}`
 const request = (pid: number, ttlMs = 60_000): Request => ({ id: idOf(pid), adopt: undefined, fields: { owner: String(pid), ttlMs, renews: true } })
+const detached = (pid: number): Request => ({ ...request(pid), fields: { processes: [], ttlMs: 60_000, renews: false } })
+/** The guard of a living process. */
+const guardOf = (pid: number, path: string) => fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(pid), processes: [{ pid, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
 
 function machine() {
   const path = join(tempFolder(), 'f.lock')
@@ -117,7 +120,7 @@ test('an old guard that others replaced is not removed by its first owner', () =
   protocol.acquire(first, path, request(FIRST), newWatch())
   before(first, 'read', () => {
     skip('both', 61_000)
-    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    guardOf(OTHER, path)
   }, 1)
   protocol.release(first, path, idOf(FIRST), newWatch())
   protocol.cleanUp(first, newWatch())
@@ -129,7 +132,7 @@ describe('a renewal', () => {
     const { path, context, skip } = machine()
     const first = context(FIRST)
     protocol.acquire(first, path, request(FIRST), newWatch())
-    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    guardOf(OTHER, path)
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: true })
     skip('both', 60_001)
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
@@ -139,7 +142,7 @@ describe('a renewal', () => {
     const { path, context } = machine()
     const first = context(FIRST)
     protocol.acquire(first, path, request(FIRST), newWatch())
-    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    guardOf(OTHER, path)
     const old = Date.now() / 1000 - 61
     fs.utimesSync(path, old, old)
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
@@ -148,8 +151,7 @@ describe('a renewal', () => {
   test('that a co-owner on another machine has written before is written by our clock, and in our name', () => {
     const { path, context } = machine()
     const first = context(FIRST)
-    const detached = { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }
-    protocol.acquire(first, path, detached, newWatch())
+    protocol.acquire(first, path, detached(FIRST), newWatch())
     const afar: Context = { ...context(OTHER), system: { ...first.system, machine: () => ({ boot: 'c', pidns: '2', timens: '2', host: 'i', granularityMs: 50 }), clock: () => ({ boot: 7, wall: Date.now() }) } }
     expect(protocol.confirm(afar, path, idOf(FIRST), newWatch())).toMatchObject({ stamp: { boot: 'c', bootMs: 7 } })
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ stamp: { boot: 'b', host: 'h' } })
@@ -167,8 +169,7 @@ describe('a renewal', () => {
     expect(text()).toBe(before)
     dead.add(FIRST)
     expect(protocol.renewShared(other, path, idOf(FIRST), newWatch())).toBe('lost')
-    const detached = { ...request(OTHER), fields: { processes: [], ttlMs: 60_000, renews: false } }
-    protocol.acquire(other, path, detached, newWatch())
+    protocol.acquire(other, path, detached(OTHER), newWatch())
     const since = other.system.clock().boot
     skip('both', 1_000)
     const renewal = protocol.renewShared(first, path, idOf(OTHER), newWatch())
@@ -179,8 +180,8 @@ describe('a renewal', () => {
   test('of a lock that may have co-owners waits for the guard, so that no older time is written over a newer one', () => {
     const { path, context } = machine()
     const first = context(FIRST)
-    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
-    fs.writeFileSync(path + GUARD_SUFFIX, encode({ v: 1, id: idOf(OTHER), processes: [{ pid: OTHER, start: '1' }], boot: 'b', pidns: '1', timens: '1', host: 'h' }))
+    protocol.acquire(first, path, detached(FIRST), newWatch())
+    guardOf(OTHER, path)
     expect(protocol.renew(first, path, idOf(FIRST), newWatch())).toMatchObject({ done: false, verdict: 'guarded' })
   })
 
@@ -196,7 +197,7 @@ describe('a renewal', () => {
   test('that binds a lock which a co-owner elsewhere has renewed says where the process is', () => {
     const { path, context } = machine()
     const first = context(FIRST)
-    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
+    protocol.acquire(first, path, detached(FIRST), newWatch())
     const afar: Context = { ...context(OTHER), system: { ...first.system, machine: () => ({ boot: 'c', pidns: '2', timens: '2', host: 'i', granularityMs: 50 }) } }
     protocol.confirm(afar, path, idOf(FIRST), newWatch())
     protocol.confirm(first, path, idOf(FIRST), newWatch(), (stamp) => ({ ...stamp, processes: [{ pid: FIRST, start: '1' }] }))
@@ -207,7 +208,7 @@ describe('a renewal', () => {
     const { path, context, skip } = machine()
     const first = context(FIRST)
     first.system.machine = () => ({ host: 'h', granularityMs: 50 })
-    protocol.acquire(first, path, { ...request(FIRST), fields: { processes: [], ttlMs: 60_000, renews: false } }, newWatch())
+    protocol.acquire(first, path, detached(FIRST), newWatch())
     skip('both', 50_000)
     const renewal = protocol.confirm(first, path, idOf(FIRST), newWatch())
     expect(protocol.leaseLeft(first.system, (renewal as { stamp: Stamp }).stamp)).toBeGreaterThan(50_000)

@@ -42,7 +42,7 @@ export function bindLease(lease: Stamp, pid: number): Stamp {
 export function judgeLease(lease: Stamp): protocol.Judgement {
   const reading = { kind: 'stamp', path: '', text: '', mtimeMs: Date.parse(lease.renewedAt ?? ''), stamp: lease } as const
   // Where the boot clock is not the same, the wall clocks have to do, and their slack: also for what a co-owner elsewhere has renewed.
-  const slackMs = lease.bootMs === undefined && sameBoot(system.machine(), lease) ? 60_000 : 0
+  const slackMs = lease.bootMs === undefined && sameBoot(system.machine(), lease) ? protocol.SLACK_MS : 0
   return protocol.judgeLock(context, reading, protocol.newWatch(), system.clock().wall - slackMs)
 }
 

@@ -55,7 +55,7 @@ const GUARD_MS = 30_000
 const GUARD_OUT_OF_SIGHT_MS = 60_000
 /** What a file system's clock is off by: on one boot (coarse times), and between machines (caches, clock steps). */
 const SLACK_SAME_BOOT_MS = 2_000
-const SLACK_MS = 60_000
+export const SLACK_MS = 60_000
 /** A stamp that is further ahead of our boot clock than this was not written by that clock: a restored snapshot, a forgery. */
 const AHEAD_MS = 1_000
 /**

@@ -549,35 +549,30 @@ export class Explorer {
           result.quiet++
           result.leftovers = Math.max(result.leftovers, state.links.filter((number) => number >= 0).length)
           const what = this.checkQuiet(state)
-          if (what) return this.#finish(result, report(index, undefined, what))
+          if (what) return { ...result, found: report(index, undefined, what) }
         }
         for (const [number, action] of this.actions(state).entries()) {
           result.steps++
           const { after, wrong } = this.attempt(state, action)
-          if (wrong) return this.#finish(result, report(index, action, wrong))
+          if (wrong) return { ...result, found: report(index, action, wrong) }
           if (!this.#add(seen, after!)) continue
           from.push(index, number)
           next.push([result.states++, after!])
         }
         if (result.states > limit) {
           result.complete = false
-          return this.#finish(result)
+          return result
         }
       }
       layer = next
     }
-    return this.#finish(result)
+    return result
   }
 
   // Two that are alike go on alike when they change places: a state and the one with A and B changed over are explored once.
   #add(seen: Seen, state: State): boolean {
     const key = encode(state, this.world.rawIdentities)
     return this.#areTwins ? seen.add(key, encode(state, false, this.cast)) : seen.add(key)
-  }
-
-  #finish(result: Explored, found?: Found): Explored {
-    if (found) result.found = found
-    return result
   }
 
   /** A schedule, one column per process. */

@@ -11,7 +11,7 @@ import { type Action, Explorer, type World } from './explore.js'
 import { type Call, fileAt, LEVELS, LOCK, pathOf, perform, type Surroundings, textOf } from './machine.js'
 import { loadChanged } from './mutants.js'
 import { lockIdOf, machineOf, type Operation, type Protocol, renamed } from './process.js'
-import { holderAndTaker, JUMPS, overdue, SCRIPTS, TTL, world } from './worlds.js'
+import { holderAndTaker, type JumpName, JUMPS, overdue, SCRIPTS, TTL, world } from './worlds.js'
 
 /** Numbers that are the same in every run. */
 function* numbersFrom(seed: number): Generator<number, never> {
@@ -241,7 +241,7 @@ test('numbers of inodes, reused at once, change nothing', { timeout: 240_000 }, 
 
 test('300 random walks of three processes, with two jumps of any kind and two crashes, find nothing', () => {
   const random = numbersFrom(7)
-  const explorer = new Explorer(protocol, world('dead', [SCRIPTS.renewing, SCRIPTS.renewing, SCRIPTS.simple], Object.keys(JUMPS).filter((name) => name !== 'fsFarOn') as (keyof typeof JUMPS)[], { maxJumps: 2, maxCrashes: 2, towers: true }))
+  const explorer = new Explorer(protocol, world('dead', [SCRIPTS.renewing, SCRIPTS.renewing, SCRIPTS.simple], Object.keys(JUMPS).filter((name) => name !== 'fsFarOn') as JumpName[], { maxJumps: 2, maxCrashes: 2, towers: true }))
   for (let walk = 0; walk < 300; walk++) {
     let state = explorer.begin()
     const schedule: Action[] = []
