@@ -191,8 +191,10 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
   return confirm(context, path, id, watch)
 }
 
-/** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, or veto with undefined. */
-export function confirm(context: Context, path: string, id: string, watch: Watch, change = (stamp: Stamp): Stamp | undefined => stamp): Renewal {
+type Change = (stamp: Stamp, before: Stamp) => Stamp | undefined
+
+/** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, leave it as it was before, or veto with undefined. */
+export function confirm(context: Context, path: string, id: string, watch: Watch, change: Change = (stamp) => stamp): Renewal {
   const { system } = context
   return underGuard<Renewal>(context, path, 0, watch, 'lost', (guard) => {
     const now = system.clock()
@@ -201,25 +203,25 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
     try {
       const before = system.stat(fd).regular ? stampIn(decode(system.read(fd))) : undefined
       // First it is said to be of here: what `change` binds it to is a process of here.
-      const stamp = before?.id === id ? change(renewedStamp(system, before, now)) : undefined
+      const stamp = before?.id === id ? change(renewedStamp(system, before, now), before) : undefined
       if (!stamp) return 'lost'
-      system.write(fd, encode(stamp))
+      if (stamp !== before) system.write(fd, encode(stamp))
       if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'
+      if (isOld(system, guard)) return tooOld(guard)
       // Without a boot id the time is of no use to others, and all that we have.
-      return isOld(system, guard) ? tooOld(guard) : { done: true, stamp: stamp.boot === undefined ? { ...stamp, bootMs: now.boot } : stamp }
+      return { done: true, stamp: stamp !== before && stamp.boot === undefined ? { ...stamp, bootMs: now.boot } : stamp }
     } finally {
       system.close(fd)
     }
   })
 }
 
-/** Renews the lock for whoever has its token. One that renews is its process's own to write: there it only looks. */
+/** Renews the lock for whoever has its token. One that renews is its process's own to write: it is read, under the guard, where nobody is about to remove it. */
 export function renewShared(context: Context, path: string, id: string, watch: Watch): Renewal {
-  const isDead = (stamp: Stamp) => liveness(context.system, stamp) === 'dead'
-  const result = confirm(context, path, id, watch, (stamp) => (stamp.renews || isDead(stamp) ? undefined : stamp))
-  if (result !== 'lost') return result
-  const stamp = stampIn(read(context, path))
-  return stamp?.id === id && stamp.renews && !isDead(stamp) ? { done: true, stamp } : 'lost'
+  return confirm(context, path, id, watch, (stamp, before) => {
+    if (liveness(context.system, before) === 'dead') return undefined
+    return before.renews ? before : stamp
+  })
 }
 
 /** Does what cannot be undone, such as rename(2), while nobody can take any of the locks from us. `act` must be short. */

@@ -412,8 +412,10 @@ export class Explorer {
     if (ids.size > 1) return `two holders inside their leases: ${believers.map(name).join(' and ')}`
     const file = fileAt(state, 0)
     if (state.processes.some(({ halfway }) => halfway)) return undefined
-    if (this.#idAt(file) !== [...ids][0]) return `${name(believers[0]!)} is inside its lease and its lock file is ${file ? 'not its own' : 'gone'}`
-    return undefined
+    const stamp = this.#stampAt(file)
+    if (stamp?.id !== [...ids][0]) return `${name(believers[0]!)} is inside its lease and its lock file is ${file ? 'not its own' : 'gone'}`
+    const robbed = believers.find((p) => sameClock(this.around.machines[p]!, stamp!) && stamp!.bootMs! + this.around.machines[p]!.granularityMs < this.#heldBy(state, p)!.bootMs!)
+    return robbed === undefined ? undefined : `the lock file of ${name(robbed)} says that its lease is over earlier than it believes`
   }
 
   #heldBy(state: State, p: number): Stamp | undefined {
@@ -483,7 +485,8 @@ export class Explorer {
     const request = { id: lockIdOf(p), adopt: undefined, fields: { owner: undefined, reason: undefined, processes: undefined, ttlMs: 60_000, renews: true } }
     // Between its first looks and its last ones it need not look.
     for (let waited = 0; ; waited += pass(state, waited === 10_000 && patience > 30_000 ? patience - 20_000 : POLL_MS)) {
-      const result = this.protocol.acquire(context, pathOf(0), request, watch)
+      // As `obtain` does.
+      const result = (waited > 0 && this.protocol.wouldRefuse(context, pathOf(0), request, watch)) || this.protocol.acquire(context, pathOf(0), request, watch)
       if (result.done) break
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
@@ -491,7 +494,7 @@ export class Explorer {
     for (let waited = 0; ; waited += pass(state, POLL_MS)) {
       const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
       if (result.done && result.released) break
-      if (waited >= patience && this.world.towers) return undefined
+      if (waited >= patience && this.world.towers && !result.done && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience || result.done) return 'a newcomer got in and cannot release'
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
@@ -655,7 +658,7 @@ function move(process: Process, node: Node): void {
   process.node = node
   if (root === from) return
   // Once a file has lost its name, it does not get it back: a lease would begin anew that nobody respects.
-  const isRenewed = process.astray && from.luggage.held && root.luggage.held && JSON.stringify(from.luggage.held) !== JSON.stringify(root.luggage.held)
+  const isRenewed = process.astray && from.operation?.do !== 'acquire' && root.luggage.held && JSON.stringify(from.luggage.held) !== JSON.stringify(root.luggage.held)
   if (isRenewed) throw new Violated(`${name(root.p)} has renewed a lock that was gone when it wrote`)
   process.acted = false
   process.astray = false
@@ -677,7 +680,7 @@ function pass(state: State, ms: number): number {
 const name = (p: number) => 'ABCDEFGH'[p]!
 
 function writes(operation: Operation, q: number, id: string): boolean {
-  if (operation.do === 'confirm') return (operation.id ?? lockIdOf(q)) === id
+  if (operation.do === 'renewShared') return (operation.id ?? lockIdOf(q)) === id
   return (operation.do === 'renew' || operation.do === 'bind') && lockIdOf(q) === id
 }
 
@@ -692,8 +695,10 @@ function patienceWith(file: File | undefined, level: number, { processes, fs, wa
   const inSight = boot === here.boot && pidns === here.pidns && stamped.length > 0
   const alive = inSight && stamped.some(({ pid, start }) => (processes[pid - FIRST_PID]?.status === 'running' || bystanders.has(pid)) && start === startOf(pid))
   if (inSight && !alive) return 0
-  if (level === 0 && ttlMs !== undefined && bootMs !== undefined && sameClock(here, decoded.stamp) && !(alive && renews)) {
+  if (level === 0 && ttlMs !== undefined && bootMs !== undefined && sameClock(here, decoded.stamp)) {
     const left = bootMs + ttlMs - now
+    // Who lives and does not renew as it should is watched.
+    if (alive && renews) return Math.max(0, left) + 5_000 + 2 * POLL_MS
     return left < -here.granularityMs ? 0 : Math.max(0, left) + 2 * POLL_MS
   }
   // As long as it does not know the file system's clock, it goes by the wall clock.

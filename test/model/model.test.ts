@@ -7,7 +7,7 @@ import { afterAll, expect, test } from 'vitest'
 import * as protocol from '../../lib/core/protocol.js'
 import { type Explored, Explorer, type Found, type World } from './explore.js'
 import { loadChanged, MUTANTS } from './mutants.js'
-import { adopting, adoptingAlive, ALIVE_PID, binding, breaking, committing, DEAD_PID, holderAndTaker, inContainers, type JumpName, JUMPS, LYING, looking, type LyingName, overdue, removing, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, andMoment, binding, breaking, committing, DEAD_PID, holderAndTaker, inContainers, type JumpName, JUMPS, LYING, looking, type LyingName, NEARLY_OVER, overdue, PARTING, removing, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
 
 const FOUR_MINUTES_MS = 240_000
 const total = { worlds: 0, states: 0, steps: 0, quiet: 0 }
@@ -30,9 +30,9 @@ const all = Object.keys(LYING) as LyingName[]
 const watchable = all.filter((name) => /silent|empty|torn/.test(name))
 /** Too many states for here. */
 const DEEP: LyingName[] = ['dead lock, two dead guards']
-/** Jumps that are searched together with a crash; `task.ts` does it with all. */
+/** Jumps that are searched together with a crash; `task.ts` does it with all that are promised. */
 const CRASHING = new Set<JumpName>(['rest', 'ttl', 'wallOn', 'stepOn', 'fsBack'])
-/** Jumps after which who cannot see the holder may still go by the time of its file. */
+/** Some of those after which who cannot see the holder may still go by the time of its file. */
 const APART = ['late', 'rest', 'ttl', 'fsBack', 'wallBack'] as const
 /** Jumps after which nobody is late. */
 const MILD = ['wallBack', 'fsOn', 'fsBack'] as const
@@ -64,6 +64,11 @@ test('the same, with readings that may be torn and a boot clock that lags', { ti
   }
 })
 
+test('a holder that renews when its lease is about to be over, and one that has watched it: time passes, and clocks part', { timeout: FOUR_MINUTES_MS }, () => {
+  for (const more of [{ maxCrashes: 1 }, { torn: true }, { lags: [50, 0, 0] }, { lags: [0, 50, 0] }]) holds(overdue(['moment'], more))
+  for (const jump of PARTING) holds(overdue([jump], { jumps: [andMoment(jump)] }))
+})
+
 test('two processes from a free, a dead, an expired lock, and clocks that part', { timeout: FOUR_MINUTES_MS }, () => {
   for (const name of ['free', 'dead', 'expired'] as const) for (const jump of MILD) holds(world(name, [SCRIPTS.simple, SCRIPTS.simple], [jump], { maxCrashes: 0 }))
 })
@@ -80,14 +85,15 @@ test('two processes that live on: what they could not remove at once they remove
 
 test('a holder and one that wants its lock, or sees it commit, in containers of their own', { timeout: FOUR_MINUTES_MS }, () => {
   for (const jump of APART) {
-    for (const renews of [true, false]) holds(inContainers(holderAndTaker(jump, {}, renews)))
+    holds(inContainers(holderAndTaker(jump)))
+    holds(inContainers(holderAndTaker(jump, { torn: true }, true, NEARLY_OVER)))
     holds(inContainers(committing(jump, { maxCrashes: 0 })))
   }
 })
 
 // Who cannot see the holder goes by the file's time; on the machine that wrote it that is trusted to two seconds.
-test.fails('the machine’s clock is set on by an hour while a holder in another container is inside its lease', () => {
-  holds(inContainers(holderAndTaker('stepOn')))
+test('NOT promised: the machine’s clock is set on by an hour while a holder in another container is inside its lease', () => {
+  expect(new Explorer(protocol, inContainers(holderAndTaker('stepOn'))).explore().found?.what).toMatch('A is inside its lease and its lock file is')
 })
 
 test('one that sweeps beside one that takes, and one that holds', { timeout: FOUR_MINUTES_MS }, () => {
@@ -96,8 +102,8 @@ test('one that sweeps beside one that takes, and one that holds', { timeout: FOU
 })
 
 // A file system's clock that alone steps by more than ten minutes makes a new file look old, and its creator does not notice.
-test.fails('a server’s clock that steps by an hour', () => {
-  holds(world('free', [SCRIPTS.simple, SCRIPTS.simple], ['fsFarOn'], { maxCrashes: 0 }))
+test('NOT promised: a server’s clock that steps by an hour', () => {
+  expect(new Explorer(protocol, world('free', [SCRIPTS.simple, SCRIPTS.simple], ['fsFarOn'], { maxCrashes: 0 })).explore().found?.what).toMatch('A is inside its lease and its lock file is')
 })
 
 test('three processes from a free lock', { timeout: FOUR_MINUTES_MS }, () => {
@@ -109,16 +115,15 @@ test('binding, adoption, two processes with one token, a person who breaks, and 
   holds(adopting(undefined))
   for (const jump of [undefined, 'ttl', 'rest'] as const) holds(adoptingAlive(jump))
   holds(sharedAfar(undefined))
-  for (const more of [{ processes: [] }, { renews: true }]) holds(sharing(['moment'], more))
+  for (const more of [{ processes: [] }, { renews: true }]) holds(sharing(['moment'], more, NEARLY_OVER))
   holds(sharedToken(undefined))
   holds(sharedToken('fsBack'))
   holds(breaking(undefined))
-  for (const does of ['renew', 'confirm'] as const) holds(removing(does))
+  for (const does of ['renew', 'renewShared'] as const) holds(removing(does))
 })
 
 test('a holder that looks at its lock between two renewals', { timeout: FOUR_MINUTES_MS }, () => {
   for (const jump of [undefined, 'rest', 'fsBack', 'stepOn'] as const) holds(looking(jump))
-  holds(overdue(false, { maxCrashes: 1 }))
 })
 
 test('a holder that commits acts only while the lock is its own: one jump of any kind, for some of them also a crash', { timeout: FOUR_MINUTES_MS }, () => {
@@ -132,13 +137,14 @@ test('each rule of the protocol is needed: without it a schedule is found', { ti
     const weak = calls?.(changed) ?? changed
     let found: Found | undefined
     for (const each of worlds()) {
-      found ??= new Explorer(weak, each).explore(600_000).found
-      // There it is the change that is found: what ships does not do it (in as many states; some of these worlds have millions).
-      if (changes.length > 0) expect(new Explorer(protocol, each).explore(200_000).found?.text).toBeUndefined()
+      const result = new Explorer(weak, each).explore(600_000)
+      found ??= result.found
+      // There it is the change that is found: what ships does not do it in as many states (some of these worlds have millions).
+      if (changes.length > 0) expect(new Explorer(protocol, each).explore(Math.max(200_000, result.states)).found?.text).toBeUndefined()
     }
     table.push(`${name}: ${found ? `${found.steps} steps, ${found.what}` : 'survives'}`)
     expect(found, `${name}: survives`).toBeDefined()
     expect(found!.what).not.toMatch(/ threw/)
   }
-  console.log(table.join('\n'))
+  console.log(`${table.join('\n')}\n${table.length} weakenings, each with a schedule that shows it`)
 })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
+import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, NEARLY_OVER, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -56,6 +56,20 @@ export const MUTANTS: Mutant[] = [
     worlds: () => [two('dead', [])],
   },
   {
+    name: 'judged before the guard is taken, and not again',
+    changes: [["    if (!judgement.stale) return refuse(rumour, judgement)\n    const removal", "    void judgement\n    const removal"]],
+    worlds: () => [two('out of sight, not yet expired', [])],
+  },
+  {
+    name: 'judged once, after one reading, under the guard',
+    changes: [
+      ['  if (!first.stale) return refuse(rumour, first)\n', ''],
+      ['const judgement = judge(rumour, fileClock)', 'rumour = read(context, path)\n    const judgement = judge(rumour, fileClock)'],
+      ['(again) => isSame(again, rumour))', '() => true)'],
+    ],
+    worlds: () => [overdue()],
+  },
+  {
     name: 'late publish accepted',
     changes: [['if (elapsed(system, at) <= Math.min(LATE_MS, (stamp.ttlMs ?? Infinity) / 3)) {', '{']],
     worlds: () => [two('free', ['ten'], LONG)],
@@ -80,13 +94,13 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'renew believes a time by another machine’s clock',
-    changes: [['if (before.renews) {', '{']],
+    changes: [['if (before.renews) {', 'if (before.renews || !sameClock(system.machine(), before)) {']],
     worlds: () => [sharedAfar(undefined)],
   },
   {
     name: 'renew writes its older time over that of a co-owner',
-    changes: [['if (before.renews) {', '{']],
-    worlds: () => [sharing(['rest', 'rest'], { processes: [] })],
+    changes: [['if (before.renews) {', 'if (before.renews || sameClock(system.machine(), before)) {']],
+    worlds: () => [sharing(['rest'], { processes: [] })],
   },
   {
     name: 'renew does not look where the path leads',
@@ -103,7 +117,19 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'an unconfirmed renewal is believed on a look',
     changes: [],
-    worlds: () => [overdue(true)],
+    worlds: () => [overdue(['moment'], {}, true)],
+  },
+  {
+    name: 'a renewal by token believes what the lock’s process has not confirmed',
+    changes: [],
+    calls: (protocol) => ({
+      ...protocol,
+      renewShared: (context, path, id) => {
+        const stamp = protocol.look(context, path, id)
+        return stamp && stamp !== 'lost' ? { done: true, stamp } : 'lost'
+      },
+    }),
+    worlds: () => [sharing(['moment'], { renews: true }, NEARLY_OVER)],
   },
   {
     name: 'commit without reading',
@@ -147,12 +173,12 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'an old guard is still trusted',
     changes: [['if (isOld(context.system, guard)) return tooOld(guard)', '']],
-    worlds: () => [apart('detached', ['pause'], 2, 3, OVERSLEPT)],
+    worlds: () => [apart('detached', ['pause'], OVERSLEPT)],
   },
   {
     name: 'unlinking a guard that is not ours',
     changes: [['if (!isOld(context.system, guard) && attempt', 'if (attempt']],
-    worlds: () => [apart('detached', ['pause'], 2, 3, { ...OVERSLEPT, scripts: [{ operations: [{ do: 'acquire', ttlMs: TTL, tries: 2 }] }, { operations: TAKING }] })],
+    worlds: () => [apart('detached', ['pause'], { ...OVERSLEPT, scripts: [{ operations: [{ do: 'acquire', ttlMs: TTL, tries: 2 }] }, { operations: TAKING }] })],
   },
   {
     name: 'release without reading',
@@ -206,13 +232,13 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: 'confirm without looking at its guard’s age',
-    changes: [['return isOld(system, guard) ? tooOld(guard) : { done', 'return { done']],
-    worlds: () => [apartHolder()],
+    changes: [['      if (isOld(system, guard)) return tooOld(guard)\n      // Without', '      // Without']],
+    worlds: () => [apartHolder('renewShared')],
   },
   {
     name: 'confirm without looking where the path leads',
     changes: [["      if (system.lstat(path)?.identity !== system.stat(fd).identity) return 'lost'\n", '']],
-    worlds: () => [removing('confirm')],
+    worlds: () => [removing('renewShared')],
   },
   {
     name: 'the late do not clean up',

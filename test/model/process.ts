@@ -22,8 +22,8 @@ export type Operation = { optional?: boolean } & (
   | { do: 'renew'; tries?: number }
   /** As `Holding` does at every tick; `trusting`: also what it may have written itself. */
   | { do: 'look'; trusting?: boolean }
-  /** By token, as `renewLock`: the own lock, or one that another process took. */
-  | { do: 'confirm'; id?: string; tries?: number }
+  /** By token, as `renewLock` does: the own lock, or one that another process took. */
+  | { do: 'renewShared'; id?: string; tries?: number }
   /** What cannot be undone is a step of its own, the call `act`. */
   | { do: 'commit'; tries?: number }
   | { do: 'bind'; pid: number }
@@ -248,7 +248,7 @@ export class Cast {
         if (stamp && (operation.trusting || !after.isUnconfirmed)) after.held = stamp
         return done()
       }
-      case 'confirm': {
+      case 'renewShared': {
         return rewrite(protocol.renewShared(context, LOCK, operation.id ?? lockIdOf(p), watch), operation.tries)
       }
       case 'commit': {

@@ -3,7 +3,7 @@
  */
 import * as protocol from '../../lib/core/protocol.js'
 import { type Action, Explorer, type World } from './explore.js'
-import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, overdue, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, NEARLY_OVER, overdue, PARTING, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
 
 export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
 export interface Done {
@@ -37,14 +37,17 @@ const worlds: World[] = [
     staying('free', [jump]),
     ...[ALIVE_PID, DEAD_PID].map((pid) => binding(pid, jump, { maxJumps: 2 })),
   ]),
-  ...APART.flatMap((jump) => [...[true, false].map((renews) => inContainers(holderAndTaker(jump, { maxCrashes: 1 }, renews))), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
+  ...APART.flatMap((jump) => [...[true, false].map((renews) => inContainers(holderAndTaker(jump, { maxCrashes: 1 }, renews))), inContainers(holderAndTaker(jump, { torn: true, maxCrashes: 1 }, true, NEARLY_OVER)), inContainers(committing(jump)), sharedAfar(jump, { maxCrashes: 1 })]),
   ...FEW.flatMap((jump) => [staying('dead', [jump]), ...FOUND.map((name) => sweeping(world(name, [simple], [jump])))]),
   ...names.map((name) => staying(name, [], { maxCrashes: 1 })),
-  ...(['rest', 'late', 'ttl'] as const).flatMap((jump) => [{ processes: [] }, { renews: true }].map((more) => sharing([jump], more))),
-  overdue(false, { maxCrashes: 1, maxJumps: 2 }),
-  // Two jumps, or three processes and a jump, by which everything gets old are too much.
+  ...(['rest', 'late', 'ttl', 'fsBack', 'stepBack'] as const).map((jump) => sharing([jump], { processes: [] })),
+  sharing(['moment'], { renews: true }, NEARLY_OVER),
+  overdue(['moment'], { torn: true, maxCrashes: 1, maxJumps: 2 }),
+  ...[...PARTING, 'late' as const].map((jump) => overdue(['moment', jump])),
+  // Two jumps, or three processes and a jump, by which everything gets old are too much elsewhere.
   ...FEW.flatMap((jump) => [holderAndTaker(jump, { maxJumps: 2 }), committing(jump, { maxJumps: 2 }), sharedToken(jump), breaking(jump)]),
   ...names.map((name) => world(name, [patient, renewing], [])),
+  ...names.filter((name) => name !== TWO_GUARDS).map((name) => world(name, [simple, renewing], ['ttl'])),
   ...names.map((name) => apart(name, ['pause'])),
   ...(['free', 'dead', 'expired'] as const).map((name) => world(name, [simple, simple, simple], [], { maxCrashes: 0 })),
 ]
@@ -98,5 +101,5 @@ function walk(limit: number, seed: number): Done {
 
 process.on('message', (task: Task) => {
   const isThere = 'search' in task ? task.search < worlds.length : task.steps > 0
-  process.send!(!isThere ? null : 'search' in task ? search(worlds[task.search]!, task.limit) : walk(task.steps, task.seed + task.walk))
+  process.send!(!isThere ? null : 'search' in task ? search(worlds[task.search]!, task.limit) : walk(task.steps, 1_000_000 * task.seed + task.walk))
 })

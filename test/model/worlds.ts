@@ -36,6 +36,17 @@ export const JUMPS = {
 
 export type JumpName = keyof typeof JUMPS
 
+/** Clocks part, and half a second passes. */
+export function andMoment(jump: JumpName): Jump {
+  const { name, boot, wall, fs } = JUMPS[jump]
+  return { name: `${name}, and half a second passes`, boot: boot + 500, wall: wall + 500, fs: fs + 500 }
+}
+
+/** After these nobody has been away, only clocks part. */
+export const PARTING = ['wallOn', 'wallBack', 'stepOn', 'stepBack', 'fsOn', 'fsBack'] as const
+/** The age of a lock whose lease is about to be over. */
+export const NEARLY_OVER = TTL - 200
+
 // ---- what lies there ----
 
 interface Lying {
@@ -139,43 +150,43 @@ function holding(more: Partial<Stamp> = {}, ageMs = 5_000): { stamp: Stamp; file
 }
 
 /** A, whose lease is about to be over, renews, also once more after a look; B has watched its lock for five seconds, and wants it. */
-export function overdue(trusting = false, more: Partial<World> = {}): World {
-  const { stamp, file } = holding({ renews: true }, TTL - 200)
+export function overdue(jumps: JumpName[] = ['moment'], more: Partial<World> = {}, trusting = false): World {
+  const { stamp, file } = holding({ renews: true }, NEARLY_OVER)
   const operations: Operation[] = [{ do: 'renew' }, { do: 'look', trusting }, RENEW, release]
-  return { ...world('free', [], ['moment'], { maxCrashes: 0 }), name: 'held by A, whose lease is about to be over', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple, watch: watching([file], 5_000) }], ...more }
+  return { ...world('free', [], jumps, { maxCrashes: 0 }), name: 'held by A, whose lease is about to be over', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple, watch: watching([file], 5_000) }], maxJumps: jumps.length, ...more }
 }
 
-/** A, who has the lock, and B, who has its token, renew it; C wants it. */
-export function sharing(jumps: JumpName[], more: Partial<Stamp> = {}): World {
-  const { stamp, file } = holding(more)
-  const scripts: Script[] = [{ operations: [{ do: 'renew' }], holds: stamp, stays: true }, { operations: [{ do: 'confirm', id: lockIdOf(0) }], stays: true }, { operations: TAKING, watch: watching([file], 5_000) }]
+/** A, who has the lock, and B, who has its token, renew it; C has watched it for five seconds, and wants it. */
+export function sharing(jumps: JumpName[], more: Partial<Stamp> = {}, ageMs = 5_000): World {
+  const { stamp, file } = holding(more, ageMs)
+  const scripts: Script[] = [{ operations: [{ do: 'renew' }], holds: stamp, stays: true }, { operations: [{ do: 'renewShared', id: lockIdOf(0) }], stays: true }, { operations: TAKING, watch: watching([file], 5_000) }]
   return { ...world('free', [], jumps, { maxCrashes: 0 }), name: 'held by A, whose token B has, renewed by both', files: [file], scripts, maxJumps: jumps.length }
 }
 
-/** A holds, renews and releases; the others want the lock. */
-export function holderAndTaker(jump: JumpName, more: Partial<World> = {}, renews = false): World {
-  const { stamp, file } = holding({ renews })
+/** A holds, renews and releases; B wants the lock. */
+export function holderAndTaker(jump: JumpName, more: Partial<World> = {}, renews = false, ageMs = 5_000): World {
+  const { stamp, file } = holding({ renews }, ageMs)
   return { ...world('free', [], [jump], { maxCrashes: 0 }), name: 'held by A', files: [file], scripts: [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
 /** A holds, and looks at its lock after one attempt to renew it. */
-export function looking(jump: JumpName | undefined, trusting = false, more: Partial<World> = {}): World {
+export function looking(jump: JumpName | undefined): World {
   const { stamp, file } = holding()
-  const operations: Operation[] = [{ do: 'renew' }, { do: 'look', trusting }, RENEW, release]
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, who looks', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple }], ...more }
+  const operations: Operation[] = [{ do: 'renew' }, { do: 'look' }, RENEW, release]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, who looks', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple }] }
 }
 
-/** A holds and commits, the others want the lock. */
+/** A holds and commits, B wants the lock. */
 export function committing(jump: JumpName | undefined, more: Partial<World> = {}): World {
   const { stamp, file } = holding()
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: 'A commits', files: [file], scripts: [{ operations: [commit, release], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
 /** A holds a detached lock and releases it, B renews it by the same token, C wants it. */
-export function sharedToken(jump: JumpName | undefined, more: Partial<World> = {}): World {
+export function sharedToken(jump: JumpName | undefined): World {
   const { stamp, file } = holding({ processes: [] })
-  const scripts: Script[] = [{ operations: [release], holds: stamp }, { operations: [{ do: 'confirm', id: lockIdOf(0) }] }, { operations: SCRIPTS.simple }]
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'detached, its token used by A and B', files: [file], scripts, ...more }
+  const scripts: Script[] = [{ operations: [release], holds: stamp }, { operations: [{ do: 'renewShared', id: lockIdOf(0) }] }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'detached, its token used by A and B', files: [file], scripts }
 }
 
 /** A binds the lock that it holds to another process, and ends; B wants it. */
@@ -202,22 +213,22 @@ export function adoptingAlive(jump: JumpName | undefined, more: Partial<World> =
 }
 
 /** A dead lock whose token B still has: B adopts it, A takes it. */
-export function adopting(jump: JumpName | undefined, more: Partial<World> = {}): World {
+export function adopting(jump: JumpName | undefined): World {
   const adopt: Operation = { do: 'acquire', ttlMs: TTL, adopt: hex(DEAD_PID, 16) }
-  return { ...world('dead', [SCRIPTS.simple, [adopt, release]], jump ? [jump] : [], { maxCrashes: 1 }), name: 'dead, adopted by B', ...more }
+  return { ...world('dead', [SCRIPTS.simple, [adopt, release]], jump ? [jump] : []), name: 'dead, adopted by B' }
 }
 
 /** A person breaks the lock that A holds and renews; C wants it. */
-export function breaking(jump: JumpName | undefined, more: Partial<World> = {}): World {
+export function breaking(jump: JumpName | undefined): World {
   const { stamp, file } = holding({ renews: true })
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, broken by B', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'break' }] }, { operations: SCRIPTS.simple }], ...more }
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, broken by B', files: [file], scripts: [{ operations: [{ do: 'renew' }, release], holds: stamp }, { operations: [{ do: 'break' }] }, { operations: SCRIPTS.simple }] }
 }
 
 /** A renews the lock that it holds, B removes it without looking at anything, C wants it. */
-export function removing(does: 'renew' | 'confirm', jump?: JumpName, more: Partial<World> = {}): World {
+export function removing(does: 'renew' | 'renewShared'): World {
   const { stamp, file } = holding({ renews: does === 'renew' })
   const scripts: Script[] = [{ operations: [{ do: does }], holds: stamp }, { operations: [{ do: 'rm' }] }, { operations: SCRIPTS.simple }]
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts, ...more }
+  return { ...world('free', [], [], { maxCrashes: 0 }), name: 'held by A, removed by B', files: [file], scripts }
 }
 
 /** Two that live on when they have done what they came for, and clean up what they could not at once. */
@@ -242,12 +253,12 @@ export function inContainers({ scripts: [holder, ...others], ...rest }: World): 
 }
 
 /** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
-export function apart(name: LyingName, jumps: JumpName[], count = 2, maxJumps = 3, more: Partial<World> = {}): World {
-  return { ...world(name, Array.from({ length: count }, () => TAKING), jumps, { maxCrashes: 0 }), brisk: true, name: `${name}, every process in a container of its own`, machines: containers(count), maxJumps, ...more }
+export function apart(name: LyingName, jumps: JumpName[], more: Partial<World> = {}): World {
+  return { ...world(name, [TAKING, TAKING], jumps, { maxCrashes: 0 }), brisk: true, name: `${name}, every process in a container of its own`, machines: containers(2), maxJumps: 3, ...more }
 }
 
 /** A renews (or commits), by token and long after its lease, a lock that B in another container may take; B comes when A's guard is old. */
-export function apartHolder(does: 'confirm' | 'commit' = 'confirm'): World {
+export function apartHolder(does: 'renewShared' | 'commit'): World {
   const stamp = stampOf(undefined, 200_000, { id: lockIdOf(0), renews: false, ttlMs: 100_000 })
   const files = [lying(0, 200_000, stamp)]
   const scripts: Script[] = [{ operations: [{ do: does }] }, { operations: TAKING }]
