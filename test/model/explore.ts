@@ -146,7 +146,7 @@ export class Explorer {
   /** What the processes may do, and their deaths. */
   moves(state: State): Action[] {
     const list: Action[] = []
-    const { maxCrashes, scripts } = this.world
+    const { maxCrashes, scripts, unreduced } = this.world
     const awake = this.#awake(state)
     const isAtEnd = (p: number) => state.processes[p]!.node!.call!.do === 'exit'
     const isLast = (p: number) => isAlone(state, awake, p)
@@ -158,11 +158,11 @@ export class Explorer {
       const { node } = process
       const fresh = this.#isFresh(process)
       // Processes that are alike and have done nothing yet: which of them starts first is only a name (states of twins are one anyway, `#add`).
-      if (fresh && !this.#areTwins && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
+      if (fresh && !unreduced && !this.#areTwins && state.processes.some((other, q) => q < p && this.#alike[q] === this.#alike[p] && this.#isFresh(other))) continue
       if (isFree(p) && (!isAtEnd(p) || mayDie(p))) list.push({ kind: 'step', p })
       if (!state.jumped && !process.acted && node!.root.operation?.optional) list.push({ kind: 'skip', p })
       const isLater = state.crashes + 1 < maxCrashes || (mayDie(p) && (!state.jumped || isLast(p)))
-      if (state.crashes < maxCrashes && (!fresh || scripts[p]!.holds) && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
+      if (state.crashes < maxCrashes && (!fresh || unreduced || scripts[p]!.holds) && !isAtEnd(p) && !process.halfway && isLater) list.push({ kind: 'crash', p })
     }
     return list
   }
@@ -445,18 +445,24 @@ export class Explorer {
     return this.#awake(state).length === 0
   }
 
-  /** What a newcomer meets in a quiet state: it must get in, at once unless a living or unknown holder may be there. */
-  checkQuiet(state: State): string | undefined {
-    const wrong = this.#leftBehind(state)
+  /** What a newcomer meets in a quiet state, and when the living have cleaned up: it must get in, at once unless a living or unknown holder may be there. */
+  checkQuiet(quiet: State): string | undefined {
+    const cleaned = copyOf(quiet)
+    const wrong = this.#leftBehind(cleaned)
     if (wrong) return wrong
+    const lock = fileAt(cleaned, 0)
+    if (this.#patience(cleaned) === Infinity && !(lock && decode(textOf(lock.text)).kind === 'foreign')) return 'nobody will ever get in'
+    return this.#greet(quiet) ?? this.#greet(cleaned)
+  }
+
+  #greet(state: State): string | undefined {
     const key = JSON.stringify([state.boot, state.wall, state.fs, state.links.map((_, level) => fileAt(state, level)), state.processes.map(({ status }) => status)])
     if (!this.#newcomers.has(key)) this.#newcomers.set(key, this.#newcomer(state))
     return this.#newcomers.get(key)
   }
 
   // Who lives goes on cleaning up until nothing of it is left; the dead leave little.
-  #leftBehind(quiet: State): string | undefined {
-    const state = copyOf(quiet)
+  #leftBehind(state: State): string | undefined {
     const living = [...state.processes.keys()].filter((p) => state.processes[p]!.status === 'running')
     const contexts = living.map((p) => ({ system: this.#direct(state, p), disowned: new Map(state.processes[p]!.node!.root.luggage.disowned) }))
     const watches = living.map(() => this.protocol.newWatch())
@@ -466,7 +472,7 @@ export class Explorer {
       pass(state, round === 20 ? LATER_MS : POLL_MS)
     }
     const files = state.links.map((_, level) => this.#stampAt(fileAt(state, level)))
-    const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p) && stamp.id !== this.#heldBy(quiet, p)?.id))
+    const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p) && stamp.id !== this.#heldBy(state, p)?.id))
     if (owner !== undefined) return `${name(owner)} lives, and leaves something behind`
     // A lock whose process has ended while a guard was busy, and a guard for each that died, or was late.
     const most = (this.world.files?.length ?? 0) + 1 + state.crashes + state.jumps
