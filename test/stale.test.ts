@@ -3,7 +3,7 @@
  * the time. And what keeps a lock from becoming stale: renewal, tokens, adoption.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { acquireLock, acquireLockSync, inspectLock, releaseLock, renewLock, type Stamp, sweepLocks } from 'lockpact'
 import { describe, expect } from 'vitest'
@@ -52,6 +52,20 @@ describe.concurrent('rule 1: a dead holder', () => {
       await recover()
       expect(readdirSync(folder)).toEqual([])
     }
+  })
+
+  test('goes with a sweep, however many guards the dead have left over it', async ({ folder, node }) => {
+    const holder = await node()
+    await take(holder, '')
+    await holder.kill()
+    for (let depth = 1; depth <= 7; depth++) {
+      const [below, guard] = [depth - 1, depth].map((count) => join(folder, `f.lock${'.guard'.repeat(count)}`)) as [string, string]
+      copyFileSync(below, guard)
+      forge(guard, { id: String(depth).repeat(16) })
+    }
+    await expect(acquireLock(join(folder, 'f'))).rejects.toMatchObject({ ...refused('guarded'), message: expect.stringContaining('lockpact sweep') })
+    await sweepLocks(folder)
+    expect(readdirSync(folder)).toEqual([])
   })
 
   test('lets a waiter in while it waits', async ({ folder, node }) => {

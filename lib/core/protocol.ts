@@ -60,7 +60,7 @@ export const SLACK_MS = 60_000
 const AHEAD_MS = 1_000
 /**
  * Guards of guards. `g` that were left behind and one more process that dies need `g + 2`, and a process that dies while it clears up
- * after having been late needs one more: found by search, for g up to 2.
+ * after having been late needs one more: found by search, for g up to 2, for late ones up to 1.
  */
 export const MAX_GUARDS = 4
 /** How often an attempt starts again because something changed under it. */
@@ -82,8 +82,8 @@ export interface Watch {
   seen: Map<string, { what: string; since: number; last: number }>
   /** The file system's clock less the boot clock, as far as a guard has shown it. */
   fileClock?: number
-  /** Goes one guard deeper than others, to remove the deepest that was left behind. */
-  isClearing?: boolean
+  /** How many guards deep it goes, where it must remove what was left behind deeper than others go. */
+  deepest?: number
 }
 
 export const newWatch = (): Watch => ({ seen: new Map() })
@@ -256,7 +256,7 @@ export function sweep(context: Context, path: string, level: number, watch: Watc
   const rumour = read(context, path)
   if (rumour.kind === 'absent') return { done: true, reading: rumour }
   const judge = level === 0 ? judgeLock : judgeGuard
-  const clearing = { ...watch, isClearing: true }
+  const clearing = { ...watch, deepest: Infinity }
   return removeStale(context, path, level, rumour, (reading, fileClock) => judge(context, reading, clearing, fileClock), clearing)
 }
 
@@ -425,7 +425,7 @@ function underGuard<T>(context: Context, path: string, level: number, watch: Wat
 }
 
 function takeGuard(context: Context, path: string, level: number, watch: Watch): Guard | Refusal {
-  if (level > (watch.isClearing ? MAX_GUARDS + 1 : MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
+  if (level > (watch.deepest ?? MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
   for (let tries = 0; tries < TRIES; tries++) {
     const id = context.system.token().replaceAll('-', '').slice(0, 16)
     const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
@@ -466,7 +466,7 @@ function settle(context: Context, id: string, watch: Watch): void {
     context.disowned.delete(id)
     return
   }
-  const removal = remove(context, path, level, mine, { ...watch, isClearing: true })
+  const removal = remove(context, path, level, mine, { ...watch, deepest: MAX_GUARDS + 1 })
   if (removal === 'changed' || removal.done) context.disowned.delete(id)
 }
 

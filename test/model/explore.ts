@@ -506,7 +506,7 @@ export class Explorer {
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
     const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
     pass(state, LATER_MS)
-    for (let level = LEVELS - 2; level >= 0; level--) if (isDead(level)) this.protocol.sweep(context, pathOf(level), level, { ...this.protocol.newWatch(), isClearing: true })
+    for (let level = LEVELS - 2; level >= 0; level--) if (isDead(level)) this.protocol.sweep(context, pathOf(level), level, this.protocol.newWatch())
     const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && isDead(level))
     return left >= 0 ? `sweeping leaves ${pathOf(left)}` : undefined
   }
