@@ -2,8 +2,8 @@
  * One process of a ladder: takes a lock, does some steps, and in the last of them strikes itself before or after its n-th call at the
  * lock or its guards. Bundled and started by `rung.ts`; prints what happens.
  */
-import type { Lock } from 'lockpact'
-import { newSpan, observe } from './observe.js'
+import type { Lock, LockEvent, Stamp } from 'lockpact'
+import { leaseEnd, newSpan, now, observe } from './observe.js'
 
 export type Step = 'acquire' | 'renew' | 'oversleep' | 'release'
 
@@ -13,57 +13,80 @@ export interface Climb {
   steps: Step[]
   ttl: number
   renew: boolean
-  /** Nobody strikes when it is absent. */
-  strike?: { call: number; when: 'before' | 'after'; signal: 'SIGKILL' | 'SIGSTOP' }
+  /** Absent, nobody strikes: strace does. */
+  strike?: Strike
 }
+
+export interface Strike {
+  call: number
+  when: 'before' | 'after'
+  signal: 'SIGKILL' | 'SIGSTOP'
+}
+
+/** Longer than anybody who waits looks away. */
+const LOOK_MS = 120
 
 type Call = (...args: unknown[]) => unknown
 const { dist, file, steps, ttl, renew, strike } = JSON.parse(process.argv[2]!) as Climb
 const fs = process.getBuiltinModule('node:fs') as unknown as Record<string, Call>
-const { writeSync, openSync } = process.getBuiltinModule('node:fs')
+const { writeSync } = process.getBuiltinModule('node:fs')
 const { O_EXCL } = process.getBuiltinModule('node:fs').constants
 const say = (line: string) => writeSync(1, `${line}\n`)
 const sleepSync = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 
+// Under strace only we know.
+say(`pid ${process.pid}`)
+
 let isArmed = false
 let calls = 0
-const descriptors = new Set<unknown>()
+/** Open at the lock or its guards: their paths. */
+const paths = new Map<unknown, string>()
+let lock: Lock | undefined
 
-// The built package calls node:fs through the module's object.
-for (const name of ['openSync', 'fstatSync', 'lstatSync', 'readSync', 'writeSync', 'closeSync', 'unlinkSync']) {
-  const call = fs[name]!
-  fs[name] = (...args) => {
-    const isOurs = descriptors.has(args[0]) || String(args[0]).startsWith(`${file}.lock`)
-    if (!isOurs) return call(...args)
+// Said at once: a climber that is killed makes no report. Until 0: it is given back.
+const claim = (until: number) => say(`lease ${now()} ${until}`)
+
+// The built package calls node:fs through the module's object. All of it: a call that the seam gets one day is struck too.
+for (const [name, call] of Object.entries(fs).filter(([name]) => name.endsWith('Sync'))) {
+  const struck: Call = (...args) => {
+    const path = paths.get(args[0]) ?? args.find((each) => typeof each === 'string' && each.startsWith(`${file}.lock`))
+    if (typeof path !== 'string') return call(...args)
     const number = isArmed ? ++calls : 0
     // Slowly, that the contender gets between.
     sleepSync(1)
     strikeIf(number, 'before', name)
-    if (name === 'closeSync') descriptors.delete(args[0])
+    if (name === 'closeSync') paths.delete(args[0])
+    if (name === 'unlinkSync' && path === `${file}.lock`) claim(0)
     try {
       const result = call(...args)
-      if (name === 'openSync') descriptors.add(result)
-      if (call === openSync && Number(args[1]) & O_EXCL) say('created')
+      if (name === 'openSync') paths.set(result, path)
+      if (name === 'openSync' && Number(args[1]) & O_EXCL) say('created')
+      if (name === 'writeSync' && path === `${file}.lock` && !lock) claim(leaseEnd(JSON.parse(String(args[1])) as Stamp))
       return result
     } finally {
       strikeIf(number, 'after', name)
     }
   }
+  fs[name] = Object.assign(struck, call)
 }
 
 function strikeIf(call: number, when: 'before' | 'after', name: string): void {
   if (!strike || strike.call !== call || strike.when !== when) return
+  // Before it dies the contender has looked at what there is by now, and was refused.
+  if (strike.signal === 'SIGKILL') sleepSync(LOOK_MS)
   say(`struck ${when} ${name}`)
   process.kill(process.pid, strike.signal)
 }
 
-let lock: Lock | undefined
 const span = newSpan()
-const look = () => lock && observe(lock, span)
+// Under strace a look would be one more call to be killed at.
+const look = () => strike && lock && observe(lock, span)
 const { acquireLock, isLockError } = (await import(dist)) as typeof import('lockpact')
 
+// Who waits looks again and again: a ladder of those calls would have no top.
+const onEvent = ({ type }: LockEvent) => type === 'waiting' && (isArmed = false)
 const take: Record<Step, () => unknown> = {
-  acquire: async () => (lock = await acquireLock(file, { ttl, renew, wait: 30_000, owner: 'climber' })),
+  acquire: async () => (lock = await acquireLock(file, { ttl, renew, wait: 30_000, owner: 'climber', onEvent })),
   renew: () => lock!.renew(),
   oversleep: () => sleepSync(ttl + 60),
   release: () => lock!.release(),
@@ -78,6 +101,7 @@ async function climb(): Promise<string> {
       if ((await take[step]()) === false) return 'lost'
       look()
       isArmed = false
+      if (lock?.held) claim(leaseEnd(lock.stamp))
       // Without the event loop: nothing renews meanwhile.
       if (index < steps.length - 1) sleepSync(20)
     }
@@ -91,8 +115,8 @@ async function climb(): Promise<string> {
 }
 
 const outcome = await climb()
-// A stopped climber looks on after it woke. Where strace counts, every look would be one more call to be killed at.
-for (let looks = strike ? 40 : 3; looks > 0; looks--) {
+// A stopped climber looks on after it woke.
+for (let looks = 40; strike && looks > 0; looks--) {
   look()
   await new Promise((resolve) => setTimeout(resolve, 5))
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { Lock } from 'lockpact'
+import type { Lock, Stamp } from 'lockpact'
 
 /** What a holder saw of its own lock: the span in which `held` was true, in milliseconds of the machine's clock. */
 export interface Span {
@@ -10,7 +10,7 @@ export interface Span {
 }
 
 // CLOCK_MONOTONIC, on Linux one clock for all processes; /proc/uptime has only hundredths.
-const now = () => Number(process.hrtime.bigint()) / 1e6
+export const now = () => Number(process.hrtime.bigint()) / 1e6
 
 export function newSpan(): Span {
   return { from: Infinity, to: -Infinity, robbed: false }
@@ -33,5 +33,10 @@ export function isMine({ lockFile, id }: Lock): boolean {
     return false
   }
 }
+
+const GRANULARITY_MS = 50
+
+/** Until when its holder may believe in it, by the boot clock: whoever comes earlier is a robber. */
+export const leaseEnd = ({ bootMs, ttlMs }: Readonly<Stamp>) => bootMs! + ttlMs! - GRANULARITY_MS
 
 export const overlap = (one: Span, other: Span) => Math.max(one.from, other.from) < Math.min(one.to, other.to)

@@ -1,12 +1,12 @@
 /* One rung of a ladder: a climber that strikes itself or is struck, and a contender, in this process, that waits for its lock. */
-import { mkdtempSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildSync } from 'esbuild'
 import { acquireLock } from 'lockpact'
 import { type Child, distUrl, sleep, start } from '../support.js'
 import type { Climb } from './climber.js'
-import { newSpan, observe, overlap, type Span } from './observe.js'
+import { newSpan, now, observe, overlap, type Span } from './observe.js'
 
 export const TTL_MS = 500
 /** How long the climber stays stopped at most, if the contender cannot get in. */
@@ -15,8 +15,7 @@ export interface Pause {
 }
 
 export interface Rung {
-  climb: Omit<Climb, 'dist' | 'file' | 'ttl'>
-  ttl?: number
+  climb: Omit<Climb, 'dist' | 'file' | 'ttl'> & { ttl?: number }
   /** The stamp of a dead holder, which lies there at the start. */
   deadStamp?: string | undefined
   pause?: Pause
@@ -66,29 +65,35 @@ export async function stampOfTheDead(): Promise<string> {
   return child.out()
 }
 
+export function startClimber(file: string, { climb, deadStamp, wrap }: Rung): Child {
+  if (deadStamp) writeFileSync(`${file}.lock`, deadStamp)
+  const task: Climb = { dist: distUrl, file, ttl: TTL_MS, ...climb }
+  return start([...(wrap?.(file) ?? []), process.execPath, climber, JSON.stringify(task)])
+}
+
 export async function climb(rung: Rung): Promise<Result> {
   const folder = mkdtempSync(join(workshop, 'rung-'))
   const file = join(folder, 'f')
-  if (rung.deadStamp) writeFileSync(`${file}.lock`, rung.deadStamp)
-  const task: Climb = { dist: distUrl, file, ttl: rung.ttl ?? TTL_MS, ...rung.climb }
-  const child = start([...(rung.wrap?.(file) ?? []), process.execPath, climber, JSON.stringify(task)])
+  const child = startClimber(file, rung)
   await seen(child, /created|struck/)
   // Before the contender has come, or after.
-  let struckAt = /struck/.test(child.out()) ? performance.now() : undefined
-  const contender = new Contender(file)
+  let struckAt = /struck/.test(child.out()) ? now() : undefined
+  const contender = new Contender(file, /^pid (\d+)$/m.exec(child.out())?.[1])
   const faults: string[] = []
   const isPaused = rung.pause !== undefined && (await seen(child, /struck/))
-  struckAt ??= performance.now()
+  struckAt ??= now()
   const resumedAt = isPaused ? await oversleep(child, contender, rung.pause!) : undefined
   const { code, signal } = await child.ended
-  const freeAt = resumedAt ?? performance.now()
+  const freeAt = resumedAt ?? now()
   const unstamped = readdirSync(folder).some((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size === 0)
   const report = /^report (.*)$/m.exec(child.out())?.[1]
   const told = report === undefined ? undefined : (JSON.parse(report) as Report)
-  const { gotInAt, span, releaseMs, released } = await contender.leave()
+  const { entry, span, releaseMs, released } = await contender.leave()
+  const gotInAt = entry.at
   if (!released) faults.push('the contender’s lock was not there any more when it released it')
   if (span.robbed) faults.push('the contender’s lock file went inside its lease')
   if (told?.span.robbed) faults.push('the climber’s lock file went inside its lease')
+  if (isRobbery(entry, child.out())) faults.push('the contender got in while the climber lived, inside its lease')
   if (told && overlap(told.span, span)) faults.push(`two inside their leases: ${JSON.stringify([told.span, span])}`)
   if (signal !== 'SIGKILL' && (code !== 0 || !told)) faults.push(`the climber failed: ${code} ${signal} ${child.err()}`)
   // The contender was in and out before the climber died: then it is for the next.
@@ -110,10 +115,11 @@ const describe = (child: Child, { climb }: Pick<Rung, 'climb'>) => `${climb.step
 export async function climbBesideSleeper(climb: Rung['climb']): Promise<{ struck: boolean; renewed: boolean; faults: string[] }> {
   const folder = mkdtempSync(join(workshop, 'rung-'))
   const file = join(folder, 'f')
-  const lock = await acquireLock(file, { ttl: TTL_MS, renew: false })
-  await sleep(TTL_MS + 60)
-  const task: Climb = { dist: distUrl, file, ttl: TTL_MS, ...climb }
-  const child = start([process.execPath, climber, JSON.stringify(task)])
+  // Not confirmed for another TTL, it would be given up: the climber must have started by then.
+  const ttl = 3 * TTL_MS
+  const lock = await acquireLock(file, { ttl, renew: false })
+  await sleep(ttl + 60)
+  const child = startClimber(file, { climb })
   const struck = await seen(child, /struck/)
   const span = newSpan()
   // Stopped with the guard in its hand, the climber keeps the holder waiting: then it wakes first.
@@ -150,26 +156,47 @@ async function oversleep(child: Child, contender: Contender, { atMostMs }: Pause
   await sleep(TTL_MS * 1.3)
   await Promise.race([contender.isIn, sleep(atMostMs - TTL_MS * 1.3)])
   child.process.kill('SIGCONT')
-  return performance.now()
+  return now()
+}
+
+/** How the contender found the climber when it got the lock. */
+interface Entry {
+  at: number
+  /** By the boot clock, before its lock was created. */
+  bootMs: number
+  besideTheLiving: boolean
+}
+
+// By what the climber has said last before that.
+function isRobbery({ at, bootMs, besideTheLiving }: Entry, words: string): boolean {
+  const claims = [...words.matchAll(/^lease (\S+) (\S+)$/gm)].filter(([, saidAt]) => Number(saidAt) < at)
+  return besideTheLiving && bootMs < Number(claims.at(-1)?.[2] ?? 0)
+}
+
+function lives(pid: string | undefined): boolean {
+  try {
+    return /\) [^ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+  } catch {
+    return false
+  }
 }
 
 /** Waits for the lock, holds it under observation, and leaves when it is told, but not before it has stayed for a while. */
 class Contender {
   readonly span = newSpan()
   readonly isIn: Promise<void>
-  #gotInAt = 0
   #isToLeave = false
-  readonly #left: Promise<{ releaseMs: number; released: boolean }>
+  readonly #left: Promise<{ entry: Entry; releaseMs: number; released: boolean }>
 
-  constructor(file: string) {
+  constructor(file: string, climber: string | undefined) {
     let tell = () => {}
     this.isIn = new Promise((resolve) => (tell = resolve))
-    this.#left = this.#run(file, tell)
+    this.#left = this.#run(file, climber, tell)
   }
 
-  async #run(file: string, tell: () => void) {
+  async #run(file: string, climber: string | undefined, tell: () => void) {
     const lock = await acquireLock(file, { ttl: TTL_MS, wait: 30_000, owner: 'contender' })
-    this.#gotInAt = performance.now()
+    const entry = { at: now(), bootMs: lock.stamp.bootMs!, besideTheLiving: lives(climber) }
     tell()
     // Long enough that an overslept climber meets it; not for ever, as a climber may wait for the lock.
     for (let looks = 0; looks < 50 || (!this.#isToLeave && looks < 250); looks++) {
@@ -177,25 +204,28 @@ class Contender {
       await sleep(4)
     }
     observe(lock, this.span)
-    const before = performance.now()
+    const before = now()
     const released = await lock.release()
-    return { releaseMs: performance.now() - before, released }
+    return { entry, releaseMs: now() - before, released }
   }
 
   async leave() {
     this.#isToLeave = true
-    const left = await this.#left
-    return { ...left, gotInAt: this.#gotInAt, span: this.span }
+    return { ...(await this.#left), span: this.span }
   }
 }
 
-/** Calls `rung` for 1, 2, 3 … until one survives; several at a time, as they mostly wait. */
-export async function upwards(width: number, rung: (number: number) => Promise<boolean>): Promise<void> {
+/** Calls `rung` for 1, 2, 3 … until one survives; several at a time, as they mostly wait. How many were struck below the first that survived. */
+export async function upwards(width: number, rung: (number: number) => Promise<boolean>): Promise<number> {
   let number = 0
-  let survived = false
+  let survivor = Infinity
   const worker = async () => {
-    while (!survived && number < 200) if (!(await rung(++number))) survived = true
+    while (survivor === Infinity && number < 200) {
+      const mine = ++number
+      if (!(await rung(mine))) survivor = Math.min(survivor, mine)
+    }
   }
   await Promise.all(Array.from({ length: width }, worker))
-  if (!survived) throw new Error('nobody survived 200 rungs')
+  if (survivor === Infinity) throw new Error('nobody survived 200 rungs')
+  return survivor - 1
 }

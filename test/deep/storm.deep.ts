@@ -2,7 +2,7 @@
 import { appendFileSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { acquireLock, sweepLocks } from 'lockpact'
-import { expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { type Child, distUrl, sleep, start, tempFolder } from '../support.js'
 import { bundle } from './rung.js'
 import type { Line } from './stormer.js'
@@ -17,6 +17,9 @@ const storms: { name: string; kills: boolean; stops: boolean }[] = [
   { name: 'both', kills: true, stops: true },
 ]
 
+const total = { holds: 0, kills: 0, stops: 0, recoveries: 0 }
+afterAll(() => console.log(`storms, in all: ${total.holds} holds, ${total.kills} kills, ${total.stops} stops, ${total.recoveries} recoveries`))
+
 for (const { name, kills, stops } of storms) {
   test(`storm of ${name}: no two inside their leases, nobody inside its lease is robbed`, async () => {
     const folder = tempFolder()
@@ -29,6 +32,10 @@ for (const { name, kills, stops } of storms) {
     await sweepLocks(folder)
     expect(readdirSync(folder)).toEqual(['journal'])
     expect(facts.holds).toBeGreaterThanOrEqual(HOLDS)
+    total.holds += facts.holds
+    total.recoveries += facts.recoveries
+    total.kills += storm.kills
+    total.stops += storm.stops
     const strikes = `${storm.kills} kills (${facts.ofTheDead} of a holder), ${storm.stops} stops (${facts.overtaken} holders overtaken after their lease)`
     console.log(`storm of ${name}: ${facts.holds} holds, ${facts.recoveries} recoveries, ${strikes}`)
   })

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import type { Lock } from 'lockpact'
-import { isMine } from './observe.js'
+import { isMine, leaseEnd } from './observe.js'
 
 /** One line of the journal. Times are milliseconds of /proc/uptime, which counts hundredths. */
 export interface Line {
@@ -24,7 +24,6 @@ const journal = openSync(journalPath, 'a')
 const append = (line: Omit<Line, 'pid'>) => writeSync(journal, `${JSON.stringify({ pid: process.pid, ...line })}\n`)
 const uptime = () => Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 1000)
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
-const GRANULARITY_MS = 50
 const { acquireLock, isLockError } = (await import(dist)) as typeof import('lockpact')
 
 let isOver = false
@@ -34,7 +33,7 @@ process.stdin.on('data', () => (isOver = true)).unref()
 function tell(lock: Lock, type: 'start' | 'still'): void {
   const at = uptime()
   const isThere = isMine(lock)
-  const leaseEnds = lock.stamp.bootMs! + lock.stamp.ttlMs! - GRANULARITY_MS
+  const leaseEnds = leaseEnd(lock.stamp)
   if (!lock.held) return
   append({ type: isThere ? type : 'robbed', id: lock.id, at, leaseEnds, recovered: lock.recovered !== undefined })
 }
