@@ -54,16 +54,19 @@ describe.concurrent('rule 1: a dead holder', () => {
     }
   })
 
-  test('goes with a sweep, however many guards the dead have left over it', async ({ folder, node }) => {
+  test('goes with a sweep, though the dead have left guards over it; or the sweep says what to do', async ({ folder, node }) => {
     const holder = await node()
     await take(holder, '')
     await holder.kill()
-    for (let depth = 1; depth <= 7; depth++) {
-      const [below, guard] = [depth - 1, depth].map((count) => join(folder, `f.lock${'.guard'.repeat(count)}`)) as [string, string]
-      copyFileSync(below, guard)
-      forge(guard, { id: String(depth).repeat(16) })
+    const guards = [1, 2, 3, 4, 5].map((depth) => join(folder, `f.lock${'.guard'.repeat(depth)}`))
+    for (const [index, guard] of guards.entries()) {
+      copyFileSync(join(folder, 'f.lock'), guard)
+      forge(guard, { id: String(index).repeat(16) })
     }
     await expect(acquireLock(join(folder, 'f'))).rejects.toMatchObject({ ...refused('guarded'), message: expect.stringContaining('lockpact sweep') })
+    expect((await sweepLocks(folder))[0]).toMatchObject({ action: 'kept', why: expect.stringContaining('by hand') })
+    rmSync(guards[4]!)
+    await expect(acquireLock(join(folder, 'f'))).rejects.toMatchObject(refused('guarded'))
     await sweepLocks(folder)
     expect(readdirSync(folder)).toEqual([])
   })
@@ -416,6 +419,20 @@ describe.concurrent('renewal', () => {
       await expect(renewLock(file, token)).rejects.toMatchObject({ code: 'ENOTACQUIRED' })
     })
   }
+
+  test('by the token is left to the process that renews, and refused while that is behind', async ({ folder, node }) => {
+    const file = join(folder, 'f')
+    const holder = await node()
+    await take(holder, 'ttl: 1500')
+    const token = await holder.ask('lock.token') as string
+    expect(await renewLock(file, token)).toMatchObject({ renews: true, bootMs: expect.any(Number) })
+    process.kill(holder.pid, 'SIGSTOP')
+    await sleep(1600)
+    await expect(renewLock(file, token)).rejects.toMatchObject({ code: 'ELOCKED', verdict: 'silent', message: expect.stringContaining('has not renewed it in time') })
+    process.kill(holder.pid, 'SIGCONT')
+    await holder.kill()
+    await expect(renewLock(file, token)).rejects.toMatchObject({ code: 'ENOTACQUIRED' })
+  })
 
   test('by the token, in the process that took the lock, is a renewal like its own', async ({ folder }) => {
     const file = join(folder, 'f')

@@ -16,10 +16,10 @@ export interface PlaceOptions {
 }
 
 /**
- * Makes the lease of a detached lock begin anew; gives its new stamp. A lock that its own process renews is left to it: gives the stamp
- * that it has.
- * Rejects with `ENOTACQUIRED` when the token is not the holder's (or its process is dead), `ELOCKED` when its guard stays busy for six
- * seconds, `EINVAL`, or the system's code.
+ * Makes the lease of a lock begin anew; gives its new stamp. A lock that its own process renews is left to it: gives the stamp that it
+ * has, without `bootMs` when that is by another clock than ours.
+ * Rejects with `ENOTACQUIRED` when the token is not the holder's (or its process is seen to be dead), `ELOCKED` when its guard stays busy,
+ * or its process behind with renewing, for six seconds, `EINVAL`, or the system's code.
  *
  * @example await renewLock('memory/queue.md', token)
  */
@@ -155,7 +155,7 @@ function breakForeignGuards(lockFile: string): void {
   for (let level = protocol.MAX_GUARDS; level > 0; level--) {
     const path = lockFile + GUARD_SUFFIX.repeat(level)
     const { reading } = protocol.inspect(context, path, level)
-    if (reading.kind === 'foreign') protocol.breakOpen(context, path, reading, newWatch(), level)
+    if (reading.kind === 'foreign') protocol.breakOpen(context, path, reading, { ...newWatch(), isClearing: true }, level)
   }
 }
 

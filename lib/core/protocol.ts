@@ -18,7 +18,7 @@ import type { Instant, Machine, System } from './system.js'
  *   acquire        create(L). It exists: held, refuse; stale, remove(L), and create(L) before letting go of the guard
  *   renew          open L, mine, and it renews? write through that descriptor; THEN: the path leads here, the lease was not over? else confirm
  *   confirm        under the guard: open L, mine? write
- *   renewShared    by token: confirm, unless it renews: then its process alone writes to it
+ *   renewShared    by token: confirm; but what renews is only read, under the guard, as its process alone writes to it
  *   commit         under the guard: read L, mine? do what cannot be undone (the guard is younger than half a minute)
  *   release        remove(L, "the id is mine")
  *   adopt          acquire, where "this id, and its process is not seen to live" counts as stale
@@ -82,8 +82,8 @@ export interface Watch {
   seen: Map<string, { what: string; since: number; last: number }>
   /** The file system's clock less the boot clock, as far as a guard has shown it. */
   fileClock?: number
-  /** How many guards deep it goes, where it must remove what was left behind deeper than others go. */
-  deepest?: number
+  /** Goes one guard deeper than others, to remove the deepest that was left behind. */
+  isClearing?: boolean
 }
 
 export const newWatch = (): Watch => ({ seen: new Map() })
@@ -193,7 +193,7 @@ export function renew(context: Context, path: string, id: string, watch: Watch):
 
 type Change = (stamp: Stamp, before: Stamp) => Stamp | undefined
 
-/** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, leave it as it was before, or veto with undefined. */
+/** Writes the lock's times anew while nobody can remove it. `change` may add to the stamp, veto with undefined, or give back `before`: then nothing is written. */
 export function confirm(context: Context, path: string, id: string, watch: Watch, change: Change = (stamp) => stamp): Renewal {
   const { system } = context
   return underGuard<Renewal>(context, path, 0, watch, 'lost', (guard) => {
@@ -216,12 +216,22 @@ export function confirm(context: Context, path: string, id: string, watch: Watch
   })
 }
 
-/** Renews the lock for whoever has its token. One that renews is its process's own to write: it is read, under the guard, where nobody is about to remove it. */
+/**
+ * Renews the lock for whoever has its token. One that renews is its process's own to write: it is read, under the guard, where nobody
+ * is about to remove it; refused when that process is behind, and without the time when that is by another clock.
+ */
 export function renewShared(context: Context, path: string, id: string, watch: Watch): Renewal {
-  return confirm(context, path, id, watch, (stamp, before) => {
-    if (liveness(context.system, before) === 'dead') return undefined
+  const { system } = context
+  const result = confirm(context, path, id, watch, (stamp, before) => {
+    if (liveness(system, before) === 'dead') return undefined
     return before.renews ? before : stamp
   })
+  if (result === 'lost' || !result.done || !result.stamp.renews) return result
+  const { bootMs, ...stamp } = result.stamp
+  if (!sameClock(system.machine(), stamp)) return { done: true, stamp }
+  // Half written, it may be ahead of our clock.
+  const isInTime = leaseLeft(system, result.stamp) > 0 && (bootMs ?? 0) <= system.clock().boot
+  return isInTime ? result : { ...inFlux(path), stamp, verdict: 'silent', why: 'its process has not renewed it in time' }
 }
 
 /** Does what cannot be undone, such as rename(2), while nobody can take any of the locks from us. `act` must be short. */
@@ -256,7 +266,7 @@ export function sweep(context: Context, path: string, level: number, watch: Watc
   const rumour = read(context, path)
   if (rumour.kind === 'absent') return { done: true, reading: rumour }
   const judge = level === 0 ? judgeLock : judgeGuard
-  const clearing = { ...watch, deepest: Infinity }
+  const clearing = { ...watch, isClearing: true }
   return removeStale(context, path, level, rumour, (reading, fileClock) => judge(context, reading, clearing, fileClock), clearing)
 }
 
@@ -425,7 +435,10 @@ function underGuard<T>(context: Context, path: string, level: number, watch: Wat
 }
 
 function takeGuard(context: Context, path: string, level: number, watch: Watch): Guard | Refusal {
-  if (level > (watch.deepest ?? MAX_GUARDS)) return { ...inFlux(path), why: 'too many guards were left behind; lockpact sweep removes them' }
+  if (level > (watch.isClearing ? MAX_GUARDS + 1 : MAX_GUARDS)) {
+    const remedy = watch.isClearing ? 'remove them by hand when nobody is at it' : 'lockpact sweep removes them'
+    return { ...inFlux(path), why: `too many guards were left behind; ${remedy}` }
+  }
   for (let tries = 0; tries < TRIES; tries++) {
     const id = context.system.token().replaceAll('-', '').slice(0, 16)
     const created = create(context, path, level, (at) => origin(context.system.machine(), id, {}, at))
@@ -466,7 +479,7 @@ function settle(context: Context, id: string, watch: Watch): void {
     context.disowned.delete(id)
     return
   }
-  const removal = remove(context, path, level, mine, { ...watch, deepest: MAX_GUARDS + 1 })
+  const removal = remove(context, path, level, mine, { ...watch, isClearing: true })
   if (removal === 'changed' || removal.done) context.disowned.delete(id)
 }
 

@@ -80,7 +80,7 @@ async function acquire(path: string, options: AcquireOptions, waitSeconds: numbe
 const renew = tool<{ resource: string; token: string }>({
   name: 'renew',
   title: 'Renew a claim',
-  description: 'Let your claim last its ttl_seconds from now. An error says who holds it now: then change nothing more.',
+  description: 'Let your claim last its ttl_seconds from now; what a process renews is left to it. An error says who holds it now: then change nothing more.',
   input: { resource: RESOURCE, token: tokenOf('claim') },
   output: gives('renewed', texts('resource until?'), REFUSAL),
   refusal: 'renewed',

@@ -405,6 +405,10 @@ export class Explorer {
     const isPromised = state.fs - BEGIN.fs - (state.boot - BEGIN.boot) <= 60_000
     const isKept = keepsMs === Infinity || (isPromised && keepsMs !== undefined && state.boot - BEGIN.boot < keepsMs)
     if (isKept && fileAt(state, 0)?.text !== textNumber(files![0]!.text)) return 'what nobody may take was taken'
+    return this.#checkLeases(state)
+  }
+
+  #checkLeases(state: State): string | undefined {
     const believers: number[] = []
     for (const p of state.processes.keys()) if (this.#believes(state, p)) believers.push(p)
     if (believers.length === 0) return undefined
@@ -414,8 +418,8 @@ export class Explorer {
     if (state.processes.some(({ halfway }) => halfway)) return undefined
     const stamp = this.#stampAt(file)
     if (stamp?.id !== [...ids][0]) return `${name(believers[0]!)} is inside its lease and its lock file is ${file ? 'not its own' : 'gone'}`
-    const robbed = believers.find((p) => sameClock(this.around.machines[p]!, stamp!) && stamp!.bootMs! + this.around.machines[p]!.granularityMs < this.#heldBy(state, p)!.bootMs!)
-    return robbed === undefined ? undefined : `the lock file of ${name(robbed)} says that its lease is over earlier than it believes`
+    const deceived = believers.find((p) => sameClock(this.around.machines[p]!, stamp!) && stamp!.bootMs! + this.around.machines[p]!.granularityMs < this.#heldBy(state, p)!.bootMs!)
+    return deceived === undefined ? undefined : `the lock file of ${name(deceived)} says that its lease is over earlier than it believes`
   }
 
   #heldBy(state: State, p: number): Stamp | undefined {
@@ -497,6 +501,8 @@ export class Explorer {
       if (waited >= patience && this.world.towers && result.why.startsWith('too many guards')) return undefined
       if (waited >= patience) return `a newcomer does not get in${waited > 0 ? ` within ${waited} ms` : ' at once'}: ${result.verdict}, ${result.why} (${result.path.slice(pathOf(0).length) || 'the lock'})`
     }
+    const robbed = this.#checkLeases(state)
+    if (robbed) return `a newcomer gets in, and ${robbed}`
     for (let waited = 0; ; waited += pass(state, POLL_MS)) {
       const result = this.protocol.release(context, pathOf(0), lockIdOf(p), watch)
       if (result.done && result.released) break
@@ -504,10 +510,10 @@ export class Explorer {
       if (waited >= patience || result.done) return 'a newcomer got in and cannot release'
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
-    const isDead = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
+    const mayGo = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
     pass(state, LATER_MS)
-    for (let level = LEVELS - 2; level >= 0; level--) if (isDead(level)) this.protocol.sweep(context, pathOf(level), level, this.protocol.newWatch())
-    const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && isDead(level))
+    for (let level = LEVELS - 2; level >= 0; level--) if (mayGo(level)) this.protocol.sweep(context, pathOf(level), level, this.protocol.newWatch())
+    const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && mayGo(level))
     return left >= 0 ? `sweeping leaves ${pathOf(left)}` : undefined
   }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, NEARLY_OVER, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
+import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, NEARLY_OVER, nudged, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -120,7 +120,7 @@ export const MUTANTS: Mutant[] = [
     worlds: () => [overdue(['moment'], {}, true)],
   },
   {
-    name: 'a renewal by token believes what the lock’s process has not confirmed',
+    name: 'a renewal by token reads without the guard',
     changes: [],
     calls: (protocol) => ({
       ...protocol,
@@ -130,6 +130,16 @@ export const MUTANTS: Mutant[] = [
       },
     }),
     worlds: () => [sharing(['moment'], { renews: true }, NEARLY_OVER)],
+  },
+  {
+    name: 'a renewal by token writes what it has only read',
+    changes: [['if (stamp !== before) system.write', 'system.write']],
+    worlds: () => [sharing(['moment'], { renews: true }, NEARLY_OVER)],
+  },
+  {
+    name: 'a renewal by token believes a lease that is over, or half written',
+    changes: [['return isInTime ? result', 'return bootMs ? result']],
+    worlds: () => [{ ...sharing(['moment'], { renews: true }, NEARLY_OVER), torn: true }],
   },
   {
     name: 'commit without reading',
@@ -209,6 +219,11 @@ export const MUTANTS: Mutant[] = [
     name: 'a lease is over on another machine as soon as its TTL is',
     changes: [['const SLACK_MS = 60_000', 'const SLACK_MS = 0']],
     worlds: () => [two('out of sight, not yet expired', ['fsOn'])],
+  },
+  {
+    name: 'a lease is over in another container as soon as its TTL is',
+    changes: [['const SLACK_SAME_BOOT_MS = 2_000', 'const SLACK_SAME_BOOT_MS = 0']],
+    worlds: () => [nudged()],
   },
   {
     name: 'what is foreign is taken',

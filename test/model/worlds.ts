@@ -36,10 +36,10 @@ export const JUMPS = {
 
 export type JumpName = keyof typeof JUMPS
 
-/** Clocks part, and half a second passes. */
-export function andMoment(jump: JumpName): Jump {
-  const { name, boot, wall, fs } = JUMPS[jump]
-  return { name: `${name}, and half a second passes`, boot: boot + 500, wall: wall + 500, fs: fs + 500 }
+/** Both at once. */
+export function both(one: JumpName, other: JumpName): Jump {
+  const [a, b] = [JUMPS[one], JUMPS[other]]
+  return { name: `${a.name}, and ${b.name}`, boot: a.boot + b.boot, wall: a.wall + b.wall, fs: a.fs + b.fs }
 }
 
 /** After these nobody has been away, only clocks part. */
@@ -156,7 +156,7 @@ export function overdue(jumps: JumpName[] = ['moment'], more: Partial<World> = {
   return { ...world('free', [], jumps, { maxCrashes: 0 }), name: 'held by A, whose lease is about to be over', files: [file], scripts: [{ operations, holds: stamp }, { operations: SCRIPTS.simple, watch: watching([file], 5_000) }], maxJumps: jumps.length, ...more }
 }
 
-/** A, who has the lock, and B, who has its token, renew it; C has watched it for five seconds, and wants it. */
+/** A, who has the lock, and B, who has its token, renew it (what renews B only looks at); C has watched it for five seconds, and wants it. */
 export function sharing(jumps: JumpName[], more: Partial<Stamp> = {}, ageMs = 5_000): World {
   const { stamp, file } = holding(more, ageMs)
   const scripts: Script[] = [{ operations: [{ do: 'renew' }], holds: stamp, stays: true }, { operations: [{ do: 'renewShared', id: lockIdOf(0) }], stays: true }, { operations: TAKING, watch: watching([file], 5_000) }]
@@ -250,6 +250,12 @@ export function inContainers({ scripts: [holder, ...others], ...rest }: World): 
   const { boot, pidns, timens, host } = machines[0]!
   const holds = { ...holder!.holds!, boot, pidns, timens, host }
   return { ...rest, name: `${rest.name}, each in a container of its own`, machines, files: [lying(0, rest.files![0]!.ageMs, holds)], scripts: [{ ...holder!, holds }, ...others] }
+}
+
+/** The machine’s clock is set on by less than two seconds while A is inside its lease and B, in another container, wants its lock. */
+export function nudged(): World {
+  const nudge: Jump = { name: 'the machine’s time is set on by 1.9 s', boot: 0, wall: 1_900, fs: 1_900 }
+  return inContainers(holderAndTaker('moment', { jumps: [nudge] }, true, NEARLY_OVER))
 }
 
 /** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
