@@ -5,7 +5,7 @@ export const command: Command = {
   usage: 'sweep [FOLDER] [options]',
   about:
     'Removes stale locks below a folder (default: here), and says what and why. What is held, and what is not a lock of ours, stays. ' +
-    'Nothing needs this: a stale lock is recovered from by whoever wants it next.',
+    'Hardly anything needs this: a stale lock is recovered from by whoever wants it next.',
   operands: [0, 1],
   options: { 'dry-run': { about: 'only say what would be removed' } },
   examples: ['lockpact sweep memory --dry-run'],
