@@ -473,7 +473,7 @@ export class Explorer {
     // They look twice within a second, so that they watch; half way there passes what a clock may have been set back by.
     for (let round = 0; round < 40 && contexts.some(({ disowned }) => disowned.size > 0); round++) {
       for (const [index, context] of contexts.entries()) this.protocol.cleanUp(context, watches[index]!)
-      pass(state, round === 20 ? LATER_MS : POLL_MS)
+      pass(state, round === 20 ? this.#laterMs : POLL_MS)
     }
     const files = state.links.map((_, level) => this.#stampAt(fileAt(state, level)))
     const owner = living.find((p) => files.some((stamp) => stamp?.processes?.[0]?.pid === pidOf(p) && stamp.id !== this.#heldBy(state, p)?.id))
@@ -511,10 +511,15 @@ export class Explorer {
     }
     // Whoever comes much later sweeps what was left unstamped, and then what lies below it.
     const mayGo = (level: number) => patienceWith(fileAt(quiet, level), level, quiet, this.around) <= 6_000
-    pass(state, LATER_MS)
+    pass(state, this.#laterMs)
     for (let level = LEVELS - 2; level >= 0; level--) if (mayGo(level)) this.protocol.sweep(context, pathOf(level), level, this.protocol.newWatch())
     const left = this.world.towers ? -1 : state.links.findIndex((number, level) => number >= 0 && mayGo(level))
     return left >= 0 ? `sweeping leaves ${pathOf(left)}` : undefined
+  }
+
+  /** When all that is unstamped is old, though each jump has set a clock back by an hour. */
+  get #laterMs(): number {
+    return this.world.maxJumps * 3_600_000 + 700_000
   }
 
   #patience(state: State): number {
@@ -679,8 +684,6 @@ function move(process: Process, node: Node): void {
 export class Violated extends Error {}
 
 const POLL_MS = 500
-/** When all that is unstamped is old, though a clock was set back by an hour. */
-const LATER_MS = 3_600_000 + 700_000
 
 /** Time passes: `ms`, which it gives. */
 function pass(state: State, ms: number): number {
