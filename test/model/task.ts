@@ -3,7 +3,7 @@
  */
 import * as protocol from '../../lib/core/protocol.js'
 import { type Action, Explorer, type World } from './explore.js'
-import { adopting, adoptingAlive, ALIVE_PID, apart, binding, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, JUMPS, LONG, LYING, type LyingName, NEARLY_OVER, nudged, overdue, PARTING, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, apart, binding, both, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, NEARLY_OVER, nudged, overdue, PARTING, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
 
 export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
 export interface Done {
@@ -51,7 +51,7 @@ const worlds: World[] = [
   ...names.map((name) => staying(name, [], { maxCrashes: 1 })),
   ...(['rest', 'late', 'ttl', 'fsBack', 'stepBack'] as const).map((jump) => sharing([jump], { processes: [] })),
   sharing(['moment'], { renews: true }, NEARLY_OVER),
-  ...(['wallBack', 'wallOn', 'fsBack'] as const).map((jump) => inContainers(holderAndTaker('late', { jumps: [JUMPS.late, JUMPS[jump]], maxJumps: 2 }, true, NEARLY_OVER))),
+  ...(['wallBack', 'wallOn', 'fsBack'] as const).map((jump) => inContainers(holderAndTaker('late', { jumps: [both(jump, 'late')], maxCrashes: 1 }, true, NEARLY_OVER))),
   nudged(),
   overdue(['moment'], { torn: true, maxCrashes: 1, maxJumps: 2 }),
   ...[...PARTING, 'late' as const].map((jump) => overdue(['moment', jump])),
