@@ -183,12 +183,12 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'an old guard is still trusted',
     changes: [['if (isOld(context.system, guard)) return tooOld(guard)', '']],
-    worlds: () => [apart('detached', ['pause'], OVERSLEPT)],
+    worlds: () => [apart('detached', OVERSLEPT)],
   },
   {
     name: 'unlinking a guard that is not ours',
     changes: [['if (!isOld(context.system, guard) && attempt', 'if (attempt']],
-    worlds: () => [apart('detached', ['pause'], { ...OVERSLEPT, scripts: [{ operations: [{ do: 'acquire', ttlMs: TTL, tries: 2 }] }, { operations: TAKING }] })],
+    worlds: () => [apart('detached', { ...OVERSLEPT, scripts: [{ operations: [{ do: 'acquire', ttlMs: TTL, tries: 2 }] }, { operations: TAKING }] })],
   },
   {
     name: 'release without reading',

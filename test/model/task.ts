@@ -26,7 +26,7 @@ const TWO_GUARDS: LyingName = 'dead lock, two dead guards'
 
 /** Nobody sees whether another lives; A is held up for half a minute before each of three calls in a row, whichever, and what B may do then is searched. */
 function heldUp(name: LyingName): World[] {
-  const each = apart(name, ['pause'], { unreduced: true })
+  const each = apart(name, { unreduced: true })
   const explorer = new Explorer(protocol, each)
   let calls = 0
   for (let state = explorer.begin(); state.processes[0]!.node!.call!.do !== 'exit'; calls++) state = explorer.apply(state, { kind: 'step', p: 0 })
@@ -61,7 +61,7 @@ const worlds: World[] = [
   ...(['fsBack', 'fsOn', 'wallBack', 'stepBack'] as const).map(breaking),
   ...names.map((name) => world(name, [patient, renewing], [])),
   ...names.filter((name) => name !== TWO_GUARDS).map((name) => world(name, [simple, renewing], ['ttl'])),
-  ...names.flatMap((name) => [apart(name, ['pause'], { maxJumps: 1 }), ...heldUp(name)]),
+  ...names.flatMap((name) => [apart(name, { maxJumps: 1 }), ...heldUp(name)]),
   ...(['free', 'dead', 'expired'] as const).map((name) => world(name, [simple, simple, simple], [], { maxCrashes: 0 })),
 ]
 

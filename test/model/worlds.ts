@@ -259,11 +259,11 @@ export function nudged(): World {
 }
 
 /** Every process in a container of its own: nobody sees whether another lives. Time passes in steps of less than half a minute. */
-export function apart(name: LyingName, jumps: JumpName[], more: Partial<World> = {}): World {
-  const { keepsMs, ...rest } = world(name, [TAKING, TAKING], jumps, { maxCrashes: 0 })
+export function apart(name: LyingName, more: Partial<World> = {}): World {
+  const each: World = { ...world(name, [TAKING, TAKING], ['pause'], { maxCrashes: 0 }), brisk: true, name: `${name}, every process in a container of its own`, machines: containers(2), maxJumps: 3, ...more }
   // From there, a holder that is silent cannot be seen to live.
-  const kept = keepsMs === undefined || name === 'silent' ? {} : { keepsMs }
-  return { ...rest, ...kept, brisk: true, name: `${name}, every process in a container of its own`, machines: containers(2), maxJumps: 3, ...more }
+  if (name === 'silent') delete each.keepsMs
+  return each
 }
 
 /** A renews (or commits), by token and long after its lease, a lock that B in another container may take; B comes when A's guard is old. */
