@@ -79,8 +79,8 @@ function strikeIf(call: number, when: 'before' | 'after', name: string): void {
 }
 
 const span = newSpan()
-// Under strace a look would be one more call to be killed at.
-const look = () => strike && lock && observe(lock, span)
+// Under strace a look at the file would be one more call to be struck at.
+const look = () => lock && observe(lock, span, strike !== undefined)
 const { acquireLock, isLockError } = (await import(dist)) as typeof import('lockpact')
 
 // Who waits looks again and again: a ladder of those calls would have no top.
@@ -116,7 +116,7 @@ async function climb(): Promise<string> {
 
 const outcome = await climb()
 // A stopped climber looks on after it woke.
-for (let looks = 40; strike && looks > 0; looks--) {
+for (let looks = 40; looks > 0; looks--) {
   look()
   await new Promise((resolve) => setTimeout(resolve, 5))
 }

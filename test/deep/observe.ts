@@ -16,10 +16,10 @@ export function newSpan(): Span {
   return { from: Infinity, to: -Infinity, robbed: false }
 }
 
-/** Looks once. Time first, file second, `held` last: what is held then was held at that time, and its file was not to go. */
-export function observe(lock: Lock, span: Span): void {
+/** Looks once. Time first, file second (unless that is to be left alone), `held` last: what is held then was held at that time, and its file was not to go. */
+export function observe(lock: Lock, span: Span, looksAtFile = true): void {
   const at = now()
-  const isThere = isMine(lock)
+  const isThere = !looksAtFile || isMine(lock)
   if (!lock.held) return
   span.from = Math.min(span.from, at)
   span.to = Math.max(span.to, at)

@@ -1,5 +1,5 @@
 /* One rung of a ladder: a climber that strikes itself or is struck, and a contender, in this process, that waits for its lock. */
-import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buildSync } from 'esbuild'
@@ -20,6 +20,8 @@ export interface Rung {
   deadStamp?: string | undefined
   pause?: Pause
   wrap?: (file: string) => string[]
+  /** Where strace, which stops it, says so. */
+  trace?: string
 }
 
 interface Report {
@@ -75,12 +77,13 @@ export async function climb(rung: Rung): Promise<Result> {
   const folder = mkdtempSync(join(workshop, 'rung-'))
   const file = join(folder, 'f')
   const child = startClimber(file, rung)
-  await seen(child, /created|struck/)
+  const said = () => child.out() + (rung.trace && existsSync(rung.trace) ? readFileSync(rung.trace, 'utf8') : '')
+  await seen(child, /created|struck|stopped by/, said)
   // Before the contender has come, or after.
-  let struckAt = /struck/.test(child.out()) ? now() : undefined
-  const contender = new Contender(file, /^pid (\d+)$/m.exec(child.out())?.[1])
+  let struckAt = STRUCK.test(said()) ? now() : undefined
+  const contender = new Contender(file, pidOf(child))
   const faults: string[] = []
-  const isPaused = rung.pause !== undefined && (await seen(child, /struck/))
+  const isPaused = rung.pause !== undefined && (await seen(child, STRUCK, said))
   struckAt ??= now()
   const resumedAt = isPaused ? await oversleep(child, contender, rung.pause!) : undefined
   const { code, signal } = await child.ended
@@ -143,19 +146,24 @@ export async function climbBesideSleeper(climb: Rung['climb']): Promise<{ struck
   return { struck, renewed, faults: faults.map((fault) => `${describe(child, { climb })}: ${fault}`) }
 }
 
+const STRUCK = /struck|stopped by/
+
+/** Not strace’s, if that started it. */
+const pidOf = (child: Child) => /^pid (\d+)$/m.exec(child.out())?.[1]
+
 /** Whether the climber says so before it ends. */
-async function seen(child: Child, words: RegExp): Promise<boolean> {
+async function seen(child: Child, words: RegExp, said: () => string = child.out): Promise<boolean> {
   let over = false
   void child.ended.then(() => (over = true))
-  while (!over && !words.test(child.out())) await sleep(1)
-  return words.test(child.out())
+  while (!over && !words.test(said())) await sleep(1)
+  return words.test(said())
 }
 
 // Longer than the TTL in any case; then until the contender is in, or cannot get in.
 async function oversleep(child: Child, contender: Contender, { atMostMs }: Pause): Promise<number> {
   await sleep(TTL_MS * 1.3)
   await Promise.race([contender.isIn, sleep(atMostMs - TTL_MS * 1.3)])
-  child.process.kill('SIGCONT')
+  process.kill(Number(pidOf(child)), 'SIGCONT')
   return now()
 }
 
