@@ -114,6 +114,61 @@ describe.each(clocks)('who is late by the %s clock', (clock) => {
   })
 })
 
+test('who is late and cannot write leaves what is at its path: it may be a successor’s', () => {
+  const { path, context, skip, text } = machine()
+  const [slow, other] = [context(FIRST), context(OTHER)]
+  slow.system.write = () => {
+    skip('both', 6_000)
+    fs.unlinkSync(path)
+    expect(protocol.acquire(other, path, request(OTHER), newWatch()).done).toBe(true)
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' })
+  }
+  expect(() => protocol.acquire(slow, path, request(FIRST), newWatch())).toThrow('ENOSPC')
+  expect(text()).toContain(idOf(OTHER))
+})
+
+test('who finds, under the guard, that another one has recovered is not told that it did', () => {
+  const { path, context, before, dead } = machine()
+  const [slow, other] = [context(FIRST), context(OTHER)]
+  const DEAD = 1003
+  protocol.acquire(context(DEAD), path, request(DEAD), newWatch())
+  dead.add(DEAD)
+  const told: unknown[] = []
+  const take = (it: Context, pid: number) => {
+    const taken = protocol.acquire(it, path, request(pid), newWatch())
+    if (taken.done) told.push(taken.recovered?.owner)
+  }
+  let isFirst = true
+  before(slow, 'create', (at) => {
+    if (at !== path + GUARD_SUFFIX || !isFirst) return
+    isFirst = false
+    take(other, OTHER)
+    protocol.release(other, path, idOf(OTHER), newWatch())
+  })
+  take(slow, FIRST)
+  expect(told).toEqual([String(DEAD), undefined])
+})
+
+test('a person breaks what it looked at, not what came there since, also where that has no id', () => {
+  const { path, context, text } = machine()
+  fs.writeFileSync(path, 'not ours\n')
+  const { reading } = protocol.inspect(context(FIRST), path)
+  fs.writeFileSync(path, '{"v":1,"owner":"a shell"}')
+  expect(protocol.breakOpen(context(FIRST), path, reading, newWatch())).toBe('changed')
+  expect(text()).toContain('a shell')
+})
+
+test('who waits with the token of a lock without a process is not refused by it', () => {
+  const { path, context } = machine()
+  const it = context(FIRST)
+  protocol.acquire(it, path, detached(OTHER), newWatch())
+  const watch = newWatch()
+  // By the clock of the files, as it is known after a guard: the TTL runs.
+  watch.fileClock = Date.now() - it.system.clock().boot
+  expect(protocol.wouldRefuse(it, path, request(FIRST), watch)).toMatchObject({ done: false })
+  expect(protocol.wouldRefuse(it, path, { ...request(FIRST), adopt: idOf(OTHER) }, watch)).toBeUndefined()
+})
+
 test('an old guard that others replaced is not removed by its first owner', () => {
   const { path, context, before, skip } = machine()
   const first = context(FIRST)

@@ -65,6 +65,8 @@ export interface Explored {
   /** The most files that were left behind in a quiet state. */
   leftovers: number
   complete: boolean
+  /** What is in a script, and nobody ever succeeded in it. */
+  undone: Operation['do'][]
   found?: Found
 }
 
@@ -541,11 +543,17 @@ export class Explorer {
   // ---- searching ----
 
   explore(limit = 5_000_000): Explored {
+    const result = this.#search(limit)
+    const operations = this.world.scripts.flatMap((script) => script.operations.map((operation) => operation.do))
+    return { ...result, undone: [...new Set(operations)].filter((each) => !this.cast.done.has(each)) }
+  }
+
+  #search(limit: number): Omit<Explored, 'undone'> {
     const seen = new Seen()
     const first = this.begin()
     // How each state was reached: from which other, and by which of its actions.
     const from = new Numbers()
-    const result: Explored = { states: 1, steps: 0, quiet: 0, deepest: 0, leftovers: 0, complete: true }
+    const result: Omit<Explored, 'undone'> = { states: 1, steps: 0, quiet: 0, deepest: 0, leftovers: 0, complete: true }
     const report = (index: number, last: Action | undefined, what: string) => {
       const path: number[] = []
       for (let at = index; at > 0; at = from.get(2 * at)) path.unshift(from.get(2 * at + 1))

@@ -11,7 +11,7 @@ import { type Action, BEGIN, Explorer, type World } from './explore.js'
 import { type Call, fileAt, LEVELS, LOCK, pathOf, perform, type Surroundings, textOf } from './machine.js'
 import { loadChanged } from './mutants.js'
 import { lockIdOf, machineOf, type Operation, type Protocol, renamed } from './process.js'
-import { holderAndTaker, type JumpName, JUMPS, overdue, SCRIPTS, TTL, world } from './worlds.js'
+import { ALIVE_PID, binding, breaking, committing, holderAndTaker, type JumpName, JUMPS, looking, overdue, SCRIPTS, sharedToken, TTL, world } from './worlds.js'
 
 /** Numbers that are the same in every run. */
 function* numbersFrom(seed: number): Generator<number, never> {
@@ -252,6 +252,22 @@ for (const { name, changes, world } of HARD_TO_SEE) {
     expect(found?.what).toMatch(/is inside its lease and its lock file is gone/)
   })
 }
+
+// A search sees nothing wrong in what never happens: `model.test.ts` asks what was never done.
+const refused = { done: false }
+const LAZY: [name: Operation['do'], weakening: object, world: World][] = [
+  ['renew', { renew: () => refused, confirm: () => refused }, holderAndTaker('rest')],
+  ['renewShared', { renewShared: () => refused }, sharedToken(undefined)],
+  ['look', { look: () => undefined }, looking(undefined)],
+  ['commit', { commit: () => undefined }, committing('rest')],
+  ['bind', { confirm: () => 'lost' }, binding(ALIVE_PID, undefined)],
+  ['break', { breakOpen: () => ({ done: true }) }, breaking(undefined)],
+]
+
+test.each(LAZY)('found out: %s never does anything', (name, weakening, world) => {
+  expect(new Explorer(protocol, world).explore().undone).toEqual([])
+  expect(new Explorer({ ...protocol, ...weakening }, world).explore().undone).toEqual([name])
+})
 
 test('numbers of inodes, reused at once, change nothing', { timeout: 240_000 }, () => {
   for (const each of [world('free', [SCRIPTS.simple, OTHER], []), holderAndTaker('rest')]) expect(ends({ ...each, rawIdentities: true })).toEqual(ends(each))

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import type { World } from './explore.js'
 import type { Operation, Protocol } from './process.js'
-import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, type LyingName, NEARLY_OVER, nudged, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, world } from './worlds.js'
+import { adoptingAlive, apart, apartHolder, committing, FINAL, holderAndTaker, type JumpName, LONG, lookingAfar, type LyingName, NEARLY_OVER, nudged, overdue, removing, SCRIPTS, sharedAfar, sharing, staying, sweeping, TAKING, TTL, watchedGuard, world } from './worlds.js'
 
 const folder = join(import.meta.dirname, '../../lib/core')
 const source = readFileSync(join(folder, 'protocol.ts'), 'utf8')
@@ -118,6 +118,11 @@ export const MUTANTS: Mutant[] = [
     name: 'an unconfirmed renewal is believed on a look',
     changes: [],
     worlds: () => [overdue(['moment'], {}, true)],
+  },
+  {
+    name: 'a time by another machine’s clock is believed on a look',
+    changes: [['return sameClock(context.system.machine(), reading.stamp) && bootMs', 'return bootMs']],
+    worlds: () => [lookingAfar()],
   },
   {
     name: 'a renewal by token reads without the guard',
@@ -259,6 +264,11 @@ export const MUTANTS: Mutant[] = [
     name: 'the late do not clean up',
     changes: [["  disown(context, stamp.id!, path, level)\n  settle(context, stamp.id!, newWatch())\n  return { kind: 'late' }", "  return { kind: 'late' }"]],
     worlds: () => [staying('free', ['late'])],
+  },
+  {
+    name: 'a guard that got its stamp late needs no other over it',
+    changes: [['  disown(context, stamp.id!, path, level)\n  settle(', '  disown(context, stamp.id!, path, level, at)\n  settle(']],
+    worlds: () => [watchedGuard()],
   },
   {
     name: 'a guard that grew old is forgotten',

@@ -108,6 +108,8 @@ const SUSPENDED = new Error('suspended')
 /** All processes of one world. */
 export class Cast {
   nodes = 0
+  /** Which operations somebody has succeeded in. */
+  readonly done = new Set<Operation['do']>()
   readonly protocol: Protocol
   readonly scripts: Script[]
   readonly machines: Machine[]
@@ -187,8 +189,9 @@ export class Cast {
     const watch: Watch = { ...luggage.watch, seen: new Map([...luggage.watch.seen].map(([path, seen]) => [path, { ...seen }])) }
     const after = { ...luggage, watch }
     let surprise: unknown
+    let isDone = false
     try {
-      this.#operate(operation, p, context, watch, after, replay.act)
+      isDone = this.#operate(operation, p, context, watch, after, replay.act)
     } catch (error) {
       surprise = error
     }
@@ -196,16 +199,19 @@ export class Cast {
     if (replay.isSuspended) return replay.last
     replay.checkAllUsed()
     if (surprise !== undefined) throw new Surprise(`${operation.do} threw`, { cause: surprise })
+    if (isDone) this.done.add(operation.do)
     after.disowned = [...context.disowned]
     replay.last.next = this.#rootOf(p, after).node
     return this.#at(replay.last.next, more)
   }
 
-  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage, act: () => void): void {
+  /** Whether it succeeds. */
+  #operate(operation: Operation, p: number, context: Context, watch: Watch, after: Luggage, act: () => void): boolean {
     const { protocol } = this
-    const done = () => {
+    const done = (isDone = true) => {
       after.next++
       after.tries = 0
+      return isDone
     }
     const giveUp = () => {
       after.next = this.scripts[p]!.operations.length
@@ -220,13 +226,17 @@ export class Cast {
     const lose = () => {
       after.held = undefined
       giveUp()
+      return false
     }
     const rewrite = (result: ReturnType<Protocol['renew']>, tries?: number) => {
       if (result === 'lost') return lose()
       after.isUnconfirmed = !result.done
-      if (!result.done) return void again(tries)
+      if (!result.done) {
+        again(tries)
+        return false
+      }
       after.held = result.stamp
-      done()
+      return done()
     }
     switch (operation.do) {
       case 'acquire': {
@@ -236,9 +246,10 @@ export class Cast {
         const result = (after.tries > 0 && protocol.wouldRefuse(context, LOCK, request, watch)) || protocol.acquire(context, LOCK, request, watch)
         if (result.done) {
           after.held = result.stamp
-          done()
-        } else if (!again(tries)) giveUp()
-        return
+          return done()
+        }
+        if (!again(tries)) giveUp()
+        return false
       }
       case 'renew':
         return rewrite((after.isUnconfirmed ? protocol.confirm : protocol.renew)(context, LOCK, lockIdOf(p), watch), operation.tries)
@@ -246,15 +257,21 @@ export class Cast {
         const stamp = protocol.look(context, LOCK, lockIdOf(p))
         if (stamp === 'lost') return lose()
         if (stamp && (operation.trusting || !after.isUnconfirmed)) after.held = stamp
-        return done()
+        return done(stamp !== undefined)
       }
       case 'renewShared': {
         return rewrite(protocol.renewShared(context, LOCK, operation.id ?? lockIdOf(p), watch), operation.tries)
       }
       case 'commit': {
-        const result = protocol.commit(context, [{ path: LOCK, id: lockIdOf(p) }], watch, act)
-        if (!result) return done()
-        return 'lost' in result ? lose() : void again(operation.tries)
+        let hasActed = false
+        const result = protocol.commit(context, [{ path: LOCK, id: lockIdOf(p) }], watch, () => {
+          act()
+          hasActed = true
+        })
+        if (!result) return done(hasActed)
+        if ('lost' in result) return lose()
+        again(operation.tries)
+        return false
       }
       case 'bind': {
         const { pid } = operation
@@ -265,11 +282,17 @@ export class Cast {
         const result = protocol.release(context, LOCK, lockIdOf(p), watch)
         if (!result.done) protocol.disown(context, lockIdOf(p), LOCK, 0)
         after.held = undefined
-        return done()
+        return done(result.done)
       }
-      case 'break':
-        protocol.breakOpen(context, LOCK, protocol.inspect(context, LOCK).reading, watch)
-        return done()
+      case 'break': {
+        let isBroken = false
+        const unlink = (path: string) => {
+          context.system.unlink(path)
+          isBroken ||= path === LOCK
+        }
+        protocol.breakOpen({ ...context, system: { ...context.system, unlink } }, LOCK, protocol.inspect(context, LOCK).reading, watch)
+        return done(isBroken)
+      }
       case 'rm':
         try {
           context.system.unlink(LOCK)
@@ -282,8 +305,9 @@ export class Cast {
         return done()
       case 'cleanUp':
         protocol.cleanUp(context, watch)
-        if (after.next < this.scripts[p]!.operations.length) done()
-        else after.chores++
+        if (after.next < this.scripts[p]!.operations.length) return done()
+        after.chores++
+        return true
     }
   }
 }

@@ -3,7 +3,7 @@
  */
 import * as protocol from '../../lib/core/protocol.js'
 import { type Action, Explorer, type World } from './explore.js'
-import { adopting, adoptingAlive, ALIVE_PID, apart, binding, both, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, NEARLY_OVER, nudged, overdue, PARTING, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, world } from './worlds.js'
+import { adopting, adoptingAlive, ALIVE_PID, apart, binding, both, breaking, committing, DEAD_PID, FINAL, holderAndTaker, inContainers, type JumpName, LONG, LYING, type LyingName, NEARLY_OVER, nudged, overdue, PARTING, SCRIPTS, sharedAfar, sharedToken, sharing, staying, sweeping, watchedGuard, world } from './worlds.js'
 
 export type Task = { search: number; limit: number } | { walk: number; steps: number; seed: number }
 export interface Done {
@@ -53,6 +53,7 @@ const worlds: World[] = [
   sharing(['moment'], { renews: true }, NEARLY_OVER),
   ...(['wallBack', 'wallOn', 'fsBack'] as const).map((jump) => inContainers(holderAndTaker('late', { jumps: [both(jump, 'late')], maxCrashes: 1 }, true, NEARLY_OVER))),
   nudged(),
+  watchedGuard({ maxCrashes: 1 }),
   overdue(['moment'], { torn: true, maxCrashes: 1, maxJumps: 2 }),
   ...[...PARTING, 'late' as const].map((jump) => overdue(['moment', jump])),
   // Two jumps by which everything gets old are too much elsewhere; so is one, beside a person who breaks (28 million states).

@@ -196,13 +196,25 @@ export function binding(pid: number, jump: JumpName | undefined, more: Partial<W
 }
 
 /** A holds a detached lock, which a co-owner of its token on another machine has renewed, and renews it; B, on that machine, wants it. */
-export function sharedAfar(jump: JumpName | undefined, more: Partial<World> = {}): World {
+export function sharedAfar(jump: JumpName | undefined, more: Partial<World> = {}, operations: Operation[] = [RENEW, release], earlierMs = 1_800_000): World {
   const { stamp } = holding({ processes: [] })
   // That machine started half an hour earlier.
-  const file = lying(0, 2_000, { ...stamp, ...elsewhere, bootMs: BEGIN.boot + 1_800_000 - 2_000 })
+  const file = lying(0, 2_000, { ...stamp, ...elsewhere, bootMs: BEGIN.boot + earlierMs - 2_000 })
   const there = (p: number): Machine => ({ ...machineOf(p, startOf(FIRST_PID + p)), ...elsewhere })
-  const scripts: Script[] = [{ operations: [RENEW, release], holds: stamp }, { operations: SCRIPTS.simple }]
-  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, renewed from another machine, where B is', files: [file], scripts, machines: [machineOf(0, startOf(FIRST_PID)), there(1), there(2)], lags: [0, -1_800_000, -1_800_000], ...more }
+  const scripts: Script[] = [{ operations, holds: stamp }, { operations: SCRIPTS.simple }]
+  return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 0 }), name: 'held by A, renewed from another machine, where B is', files: [file], scripts, machines: [machineOf(0, startOf(FIRST_PID)), there(1), there(2)], lags: [0, -earlierMs, -earlierMs], ...more }
+}
+
+/** The same, where A only looks, and the numbers of the other machine, which started a second earlier, might be its own; then the lease ends. */
+export function lookingAfar(): World {
+  return sharedAfar(undefined, { jumps: [together('8.5 s pass', 8_500)], maxJumps: 1 }, [{ do: 'look' }], 1_000)
+}
+
+/** A and B find the lock of a dead process. A may create its guard and be held up for six seconds before it writes it; B sees it all the while. */
+export function watchedGuard(more: Partial<World> = {}): World {
+  const watch: Watch = { seen: new Map([[pathOf(1), { what: `${BEGIN.fs} `, since: BEGIN.boot, last: BEGIN.boot + 5_500 }]]) }
+  const scripts: Script[] = [{ operations: SCRIPTS.simple }, { operations: SCRIPTS.simple, watch }]
+  return { ...world('dead', [], [], { maxCrashes: 0 }), name: 'dead, B has watched the guard of A', scripts, jumps: [together('six seconds pass', 6_000)], maxJumps: 1, ...more }
 }
 
 /** A has its lock and renews it, B has its token and tries to adopt it. */
