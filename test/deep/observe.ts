@@ -16,7 +16,10 @@ export function newSpan(): Span {
   return { from: Infinity, to: -Infinity, robbed: false }
 }
 
-/** Looks once. Time first, file second (unless that is to be left alone), `held` last: what is held then was held at that time, and its file was not to go. */
+/**
+ * Looks once. Time first, file second (unless that is to be left alone), `held` last: what is held then was held at that time, and its
+ * file was not to go.
+ */
 export function observe(lock: Lock, span: Span, looksAtFile = true): void {
   const at = now()
   const isThere = !looksAtFile || isMine(lock)

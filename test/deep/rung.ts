@@ -78,6 +78,7 @@ export async function climb(rung: Rung): Promise<Result> {
   const file = join(folder, 'f')
   const child = startClimber(file, rung)
   const said = () => child.out() + (rung.trace && existsSync(rung.trace) ? readFileSync(rung.trace, 'utf8') : '')
+  await seen(child, /^pid \d+$/m)
   await seen(child, /created|struck|stopped by/, said)
   // Before the contender has come, or after.
   let struckAt = STRUCK.test(said()) ? now() : undefined

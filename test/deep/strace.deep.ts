@@ -1,4 +1,7 @@
-/* The ladders once more, by strace, which knows nothing of our code: it counts the kernel's calls at the lock's paths. It kills before a call, and stops after it. */
+/*
+ * The ladders once more, by strace, which knows nothing of our code: it counts the kernel's calls at the lock's paths, kills before
+ * one, and stops after one.
+ */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
