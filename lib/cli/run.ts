@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type AcquireOptions, idOf, isLockError, type Lock, locate, LockError, type LockEvent, renewLock, resolve } from '../core/index.js'
 import { completeSlot, type Conflict, declareWrites, endSession, failSlot, findWorkspace, findWorkspaceIfAny, freeSlot, gate, type GateOptions, type Go, type Intent, isGivenBack, listSlots, logEvent, logLockEvent, ownLock, remember, sessionWithin } from '../work/index.js'
 import { type Command, duration, EXIT, type Io, list, text, usageError, type Values } from './command.js'
@@ -261,6 +262,8 @@ class Held {
   // The command may have given back by itself what it was given.
   // `by`, `names`: as its events name it; that of a lock has been logged.
   async #onLoss(token: string | undefined, what: string, by?: string, names: string[] = []): Promise<void> {
+    // Whoever gives back ends first, and forgets then.
+    for (let looks = 0; looks < 10 && !this.#isGivenBack(token); looks++) await sleep(10)
     if (this.#isGivenBack(token) || this.#lost.signal.aborted) return
     this.#io.warn(`${what} was lost; the command is being ended`)
     for (const each of names) logEvent(this.#plan.root!, { type: 'lost', what: each, by: by! })
