@@ -195,10 +195,9 @@ export function binding(pid: number, jump: JumpName | undefined, more: Partial<W
   return { ...world('free', [], jump ? [jump] : [], { maxCrashes: 1 }), name: `A binds its lock to process ${pid}`, files: [file], scripts: [{ operations: [{ do: 'bind', pid }], holds: stamp }, { operations: SCRIPTS.simple }], ...more }
 }
 
-/** A holds a detached lock, which a co-owner of its token on another machine has renewed, and renews it; B, on that machine, wants it. */
+/** A holds a detached lock, which a co-owner of its token on another machine has renewed, and renews it; B, on that machine, wants it. That started earlier. */
 export function sharedAfar(jump: JumpName | undefined, more: Partial<World> = {}, operations: Operation[] = [RENEW, release], earlierMs = 1_800_000): World {
   const { stamp } = holding({ processes: [] })
-  // That machine started half an hour earlier.
   const file = lying(0, 2_000, { ...stamp, ...elsewhere, bootMs: BEGIN.boot + earlierMs - 2_000 })
   const there = (p: number): Machine => ({ ...machineOf(p, startOf(FIRST_PID + p)), ...elsewhere })
   const scripts: Script[] = [{ operations, holds: stamp }, { operations: SCRIPTS.simple }]
